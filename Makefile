@@ -1,0 +1,75 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# A folder (or page) of wheels to prefer, such as CPU builds of torch. It may be unset.
+PIP_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
+FIND_LINKS = $(if $(PIP_FIND_LINKS),$(addprefix --find-links ,$(PIP_FIND_LINKS)))
+
+.PHONY: help setup run up down status example-data test test-fast lint types imports check bench soak lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## create .venv with every dependency at its locked version
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || echo "uv is not to be had: using pip"
+	@if [ -x $(BIN)/uv ]; then \
+	  $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(FIND_LINKS) -c constraints.txt -e '.[dev,s3]'; \
+	else \
+	  $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,s3]'; \
+	fi
+	@touch $@
+
+run: setup example-data ## the main job on real data: data -> teacher -> soft targets -> student -> champion
+	$(BIN)/potstill run
+
+example-data: setup ## build the example data registry under var/
+	$(BIN)/potstill example-data
+
+up: setup ## start the local Prefect and MLflow servers in the background
+	$(BIN)/potstill up
+
+down: setup ## stop them
+	$(BIN)/potstill down
+
+status: setup ## say what runs and where
+	$(BIN)/potstill status
+
+test: setup ## every test but the long ones (under 25 minutes on 2 cores)
+	$(BIN)/python -m pytest -m "not soak and not bench"
+
+test-fast: setup ## the fast tier: no servers, no training (under 3 minutes)
+	$(BIN)/python -m pytest -m "not soak and not bench and not slow and not service"
+
+lint: setup ## ruff, format included
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup ## mypy --strict
+	$(BIN)/mypy
+
+imports: setup ## the import rules
+	$(BIN)/lint-imports
+
+check: lint types imports test ## everything the checks run
+
+bench: setup ## measured claims, as ratios side by side in one run
+	$(BIN)/python -m pytest -m bench tests/benchmarks -s
+
+soak: setup ## the long versions of the crash tests
+	$(BIN)/python -m pytest -m soak -s
+
+lock: ## resolve every dependency again into constraints.txt
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
+	$(BIN)/uv pip compile --quiet --all-extras --no-annotate --no-emit-index-url --no-header $(FIND_LINKS) pyproject.toml \
+	  | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' > constraints.new
+	{ echo "# Every dependency at one version, for all extras. Made by 'make lock'; install with -c."; cat constraints.new; } > constraints.txt
+	rm constraints.new
+
+clean: ## remove the environment and caches of tools (not var/, which holds results)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info

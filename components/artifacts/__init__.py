@@ -1,0 +1,1 @@
+"""The artifact store: every derived result, once, by content; the only cache."""

@@ -1,0 +1,108 @@
+"""Artifacts in a local directory: one folder each, published by one rename that fails if it exists."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from urllib.parse import urlparse
+
+from components.artifacts import lock
+from components.artifacts.artifact import MANIFEST
+
+TAKEN = {errno.EEXIST, errno.ENOTEMPTY}
+
+
+class FileStorage:
+    """`<root>/<kind>/<key>/`; whatever begins with a dot is not (yet) an artifact."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, kind: str, key: str) -> Path | None:
+        """The published folder, if there is one."""
+        folder = self.root / kind / key
+        return folder if (folder / MANIFEST).exists() else None
+
+    def staging(self, kind: str, key: str) -> Path:
+        """A new folder to fill, in the directory where it will be published."""
+        folder = self.root / kind / f".{key[:16]}-{os.getpid()}-{secrets.token_hex(4)}"
+        folder.mkdir(parents=True)
+        return folder
+
+    def scratch(self, kind: str, key: str) -> Path:
+        """The folder for work in progress on this key; it survives a kill."""
+        folder = self.root / ".work" / kind / key
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def publish(self, staged: Path, kind: str, key: str) -> bool:
+        """Make *staged* the artifact; False if there is one already, whoever made it."""
+        for path in sorted(staged.rglob("*"), reverse=True):
+            _fsync(path)
+        _fsync(staged)
+        try:
+            staged.rename(self.root / kind / key)
+        except OSError as error:
+            if error.errno in TAKEN:
+                return False
+            raise
+        _fsync(self.root / kind)
+        return True
+
+    def quarantine(self, kind: str, key: str) -> Path:
+        """Move a damaged artifact out of the way, for whoever wants to know why."""
+        target = self.root / ".quarantine" / f"{kind}-{key}-{secrets.token_hex(4)}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (self.root / kind / key).rename(target)
+        return target
+
+    def discard(self, folder: Path) -> None:
+        """Remove a staging or scratch folder."""
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep(self, kind: str) -> None:
+        """Remove staging folders whose process is gone."""
+        for folder in (self.root / kind).glob(".*-*-*"):
+            if not _alive(int(folder.name.split("-")[1])):
+                self.discard(folder)
+
+    def lock(
+        self, kind: str, key: str, *, wait_seconds: float, waiting: Callable[[str], None]
+    ) -> AbstractContextManager[bool]:
+        return lock.held(self.root / ".locks" / f"{kind}-{key}", wait_seconds=wait_seconds, waiting=waiting)
+
+    def keys(self, kind: str) -> Iterator[str]:
+        """Keys of the published artifacts of *kind*, newest first."""
+        folders = [folder for folder in (self.root / kind).glob("[!.]*") if (folder / MANIFEST).exists()]
+        yield from (
+            folder.name for folder in sorted(folders, key=lambda folder: folder.stat().st_mtime_ns, reverse=True)
+        )
+
+
+def open_storage(url: str) -> FileStorage:
+    """*url* is a plain path or file:///..."""
+    parsed = urlparse(url)
+    return FileStorage(Path(parsed.path if parsed.scheme else url).absolute())
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,273 @@
+"""Find a result by its key, or compute it exactly once and commit it so that no kill leaves half of it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from components import plugins
+from components.artifacts.artifact import (
+    MANIFEST,
+    MEASURED,
+    Artifact,
+    FileEntry,
+    Manifest,
+    payload_digest,
+    sha256_of,
+)
+from components.artifacts.fingerprint import fingerprint
+from components.artifacts.key import Key, differences
+from components.contracts import NoProgress, Progress
+from components.errors import ArtifactDamagedError, FingerprintError, NondeterminismError, StoreError
+from components.settings import Settings
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@dataclass(frozen=True, slots=True)
+class Obtained:
+    """A result and how it came about."""
+
+    artifact: Artifact
+    cached: bool
+    producer: str
+    """The run that made it: this one, or the one whose result was found."""
+    seconds: float
+    """That it took now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """Why a key has no result: the fields that differ from the nearest one that has."""
+
+    nearest: str | None
+    fields: tuple[str, ...]
+    seconds: float | None
+    """What the nearest one cost."""
+
+
+class Store:
+    """The only cache. Its URL's scheme names the storage plugin; an unknown scheme is an error."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        scheme = urlparse(settings.store_url).scheme or "file"
+        self.storage = plugins.load("storage", scheme).open_storage(settings.store_url)
+
+    def find(self, kind: str, key: str, *, progress: Progress | None = None) -> Artifact | None:
+        """The verified result under *key*; a damaged one is moved to quarantine and counts as absent."""
+        folder = self.storage.folder(kind, key)
+        if folder is None:
+            return None
+        try:
+            manifest = verify(folder, kind, key)
+        except ArtifactDamagedError as error:
+            with explained(folder):
+                target = self.storage.quarantine(kind, key)
+            (progress or NoProgress()).say(f"{error}; moved to {target} and computed again")
+            return None
+        return Artifact(kind=kind, key=key, digest=manifest.digest, root=folder)
+
+    def obtain(
+        self,
+        key: Key,
+        make: Callable[[Path, Path], Mapping[str, Any]],
+        *,
+        producer: str,
+        progress: Progress,
+    ) -> Obtained:
+        """The result under *key*, found or made by `make(out, work)`, which returns what it cost.
+
+        Runs that want the same key at once compute it once. Raises StoreError when the disk is full
+        or read-only, and whatever *make* raises; neither leaves anything behind but resumable work.
+        """
+        started = time.monotonic()
+        found = self.find(key.kind, key.digest, progress=progress)
+        if found is None:
+            with explained(self.storage.root), self._alone(key, progress):
+                found = self.find(key.kind, key.digest, progress=progress)
+                if found is None:
+                    made = self._make(key, make, producer=producer)
+                    return Obtained(made, cached=False, producer=producer, seconds=time.monotonic() - started)
+        manifest = found.manifest()
+        self._compare_fingerprint(manifest, progress)
+        return Obtained(found, cached=True, producer=manifest.producer, seconds=time.monotonic() - started)
+
+    def commit(self, kind: str, key: str, fields: Mapping[str, Any], make: Callable[[Path], None]) -> Artifact:
+        """Publish a small record under a key of the caller's own; if another won, the winner's is returned."""
+        with explained(self.storage.root):
+            staged = self.storage.staging(kind, key)
+            make(staged)
+            self._publish(staged, Key(kind=kind, fields=fields, digest=key), producer="", cost={})
+        found = self.find(kind, key)
+        if found is None:
+            raise StoreError(f"{kind} {key} vanished right after it was published in {self.storage.root}")
+        return found
+
+    def explain_miss(self, key: Key) -> Miss:
+        """The nearest result of the same kind, by the number of differing fields."""
+        best: Miss | None = None
+        for other in self.storage.keys(key.kind):
+            try:
+                manifest = Manifest.parse((self.storage.root / key.kind / other / MANIFEST).read_text(encoding="utf-8"))
+            except (OSError, ValueError, TypeError, KeyError):
+                continue
+            fields = differences(key.fields, manifest.fields)
+            if best is None or len(fields) < len(best.fields):
+                best = Miss(nearest=other, fields=fields, seconds=manifest.cost.get("seconds"))
+        return best or Miss(nearest=None, fields=(), seconds=None)
+
+    @contextmanager
+    def _alone(self, key: Key, progress: Progress) -> Iterator[None]:
+        told = False
+
+        def waiting(holder: str) -> None:
+            nonlocal told
+            progress.check()
+            if not told:
+                progress.say(f"process {holder} is computing the same {key.kind}; waiting for its result")
+            told = True
+
+        with self.storage.lock(key.kind, key.digest, wait_seconds=self.settings.lock_wait_seconds, waiting=waiting):
+            yield
+
+    def _make(self, key: Key, make: Callable[[Path, Path], Mapping[str, Any]], *, producer: str) -> Artifact:
+        self.storage.sweep(key.kind)
+        work = self.storage.scratch(key.kind, key.digest)
+        staged = self.storage.staging(key.kind, key.digest)
+        try:
+            cost = make(staged, work)
+            self._publish(staged, key, producer=producer, cost=cost)
+        finally:
+            self.storage.discard(staged)
+        self.storage.discard(work)
+        found = self.find(key.kind, key.digest)
+        if found is None:
+            raise StoreError(f"{key.kind} {key.digest} was damaged while it was written to {self.storage.root}")
+        return found
+
+    def _publish(self, staged: Path, key: Key, *, producer: str, cost: Mapping[str, Any]) -> None:
+        files, measured = inventory(staged)
+        manifest = Manifest(
+            kind=key.kind,
+            key=key.digest,
+            fields=key.fields,
+            files=files,
+            measured=measured,
+            digest=payload_digest(files),
+            producer=producer,
+            fingerprint=fingerprint(self.settings),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            cost={**cost, "bytes": sum(entry.bytes for entry in files)},
+        )
+        for path in staged.rglob("*"):
+            if path.is_file():
+                path.chmod(0o444)
+        (staged / MANIFEST).write_text(manifest.dump(), encoding="utf-8")
+        if not self.storage.publish(staged, key.kind, key.digest):
+            self.storage.discard(staged)
+            self._same_as_winner(manifest)
+
+    def _same_as_winner(self, ours: Manifest) -> None:
+        """Two that computed one key must agree to the bit, unless they ran on different hardware or builds."""
+        folder = self.storage.folder(ours.kind, ours.key)
+        if folder is None:
+            raise StoreError(
+                f"{ours.kind} {ours.key}: a folder without a manifest is in the way in {self.storage.root}"
+            )
+        theirs = verify(folder, ours.kind, ours.key)
+        if theirs.digest != ours.digest and theirs.fingerprint == ours.fingerprint:
+            raise NondeterminismError(
+                f"{ours.kind} {ours.key[:12]} came out as {ours.digest[:12]} in run {ours.producer!r} but as "
+                f"{theirs.digest[:12]} in run {theirs.producer!r} on the same machine and builds: "
+                "something that changes numbers is not in its key"
+            )
+
+    def _compare_fingerprint(self, manifest: Manifest, progress: Progress) -> None:
+        ours = fingerprint(self.settings)
+        differing = [name for name in ours if ours[name] != manifest.fingerprint.get(name)]
+        if not differing:
+            return
+        text = ", ".join(f"{name} {manifest.fingerprint.get(name)} (here {ours[name]})" for name in differing)
+        if self.settings.strict_fingerprint:
+            raise FingerprintError(
+                f"{manifest.kind} {manifest.key[:12]} was made on {text}; POTSTILL_STRICT_FINGERPRINT forbids its use. "
+                "Unset it, or use another POTSTILL_STORE"
+            )
+        progress.say(f"{manifest.kind}: found, made on {text}")
+
+
+def inventory(folder: Path) -> tuple[tuple[FileEntry, ...], tuple[FileEntry, ...]]:
+    """Payload files and measured files of *folder*, with lengths and digests."""
+    entries = [
+        FileEntry(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / MANIFEST
+    ]
+    measured = tuple(entry for entry in entries if entry.path.startswith(f"{MEASURED}/"))
+    return tuple(entry for entry in entries if entry not in measured), measured
+
+
+def verify(folder: Path, kind: str, key: str) -> Manifest:
+    """The manifest of *folder*, once every file is the one it names; raises ArtifactDamagedError otherwise."""
+    try:
+        manifest = Manifest.parse((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ArtifactDamagedError(f"{folder}: its manifest cannot be read ({error})") from error
+    problems = list(_problems(manifest, folder, kind, key))
+    if problems:
+        raise ArtifactDamagedError(f"{folder} is damaged: {'; '.join(problems[:5])}")
+    return manifest
+
+
+def _problems(manifest: Manifest, folder: Path, kind: str, key: str) -> Iterator[str]:
+    if (manifest.kind, manifest.key) != (kind, key):
+        yield f"it is {manifest.kind} {manifest.key[:12]}, not {kind} {key[:12]}"
+    if payload_digest(manifest.files) != manifest.digest:
+        yield "its digest does not match its list of files"
+    listed = {entry.path: entry for entry in (*manifest.files, *manifest.measured)}
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
+    yield from (f"{name} is missing" for name in sorted(listed.keys() - present))
+    yield from (f"{name} does not belong" for name in sorted(present - listed.keys()))
+    for name in sorted(present & listed.keys()):
+        path, entry = folder / name, listed[name]
+        if path.stat().st_size != entry.bytes:
+            yield f"{name} has {path.stat().st_size} bytes instead of {entry.bytes}"
+        elif sha256_of(path) != entry.sha256:
+            yield f"{name} has other content"
+
+
+@contextmanager
+def explained(where: Path) -> Iterator[None]:
+    """Turn the disk's refusals into a StoreError that names the place and the way out."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or where
+        if error.errno in FULL:
+            raise StoreError(
+                f"no space left for {place} ({os.strerror(error.errno)}); free some and run again"
+            ) from error
+        if error.errno in CLOSED:
+            raise StoreError(
+                f"{place} cannot be written ({os.strerror(error.errno)}); "
+                "make it writable, or set POTSTILL_VAR_DIR or POTSTILL_STORE"
+            ) from error
+        raise
+
+
+def write_reference(path: Path, artifact: Artifact) -> None:
+    """The small file that stands for an artifact in dvc.yaml."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"kind": artifact.kind, "key": artifact.key, "digest": artifact.digest}, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")

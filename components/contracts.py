@@ -1,0 +1,236 @@
+"""The types a plugin fulfils and the words every module shares; importing this costs no torch.
+
+Shape legend, the same everywhere:
+
+    N rows (samples, or tokens and boxes flattened)   C classes   D width of a regression or feature
+    B batch   T time   V views   S the shape of one sample, for an image (channels, height, width)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+Severity = Literal["critical", "warning", "info"]
+Direction = Literal["higher", "lower"]
+SPLITS = ("train", "validation", "test")
+UNLABELLED = -1
+
+
+class Frozen(BaseModel):
+    """A typed section of params.yaml: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PluginParams(Frozen):
+    """The parameters of one plugin file; `name` is the file's name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec:
+    """What a model or objective must know of a data set to be built for it."""
+
+    sample_shape: tuple[int, ...]
+    """[S] of one stored sample; uint8 images are (channels, height, width)."""
+    class_names: tuple[str, ...]
+    """In label order: class_names[y] is the name of label y."""
+    channel_mean: tuple[float, ...]
+    """Of the training split, values scaled to 0..1, one a channel."""
+    channel_std: tuple[float, ...]
+    num_train: int
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """One expectation on the table of samples, as plain data: a Great Expectations type and its arguments."""
+
+    type: str
+    kwargs: Mapping[str, Any]
+    severity: Severity = "critical"
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What a model says about N rows; the same type whether live or read from the store."""
+
+    logits: Tensor
+    """[N, C], before softmax and before any temperature."""
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    """By tap point, for objectives that need more than logits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What an objective may know of the rows besides what the models say."""
+
+    labels: Tensor
+    """[N] int64; UNLABELLED (-1) where there is none."""
+    labelled: Tensor
+    """[N] bool."""
+    sample_index: Tensor
+    """[N] int64, the row in the data set."""
+    progress: float
+    """Share of the training done, 0..1."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedSamples:
+    """A data version once decoded, in a fixed order that does not depend on the file system."""
+
+    samples: NDArray[np.uint8]
+    """[N, *S]."""
+    labels: NDArray[np.int64]
+    """[N]; UNLABELLED where there is none."""
+    class_names: tuple[str, ...]
+    sources: tuple[str, ...]
+    """[N]; where each sample came from, such as 'train/3/0012.png' or 'digits.parquet:12'."""
+    columns: Mapping[str, Sequence[Any]]
+    """[N] each: further columns of the source, usable for splits by column and for slices."""
+    damaged: tuple[str, ...] = ()
+    """Samples that could not be decoded, as 'source: why'."""
+
+
+class FormatParams(PluginParams):
+    """A data format: a file in components/data/formats/."""
+
+    def read(self, folder: Path) -> DecodedSamples:
+        """Decode everything below *folder*; damaged samples are named, never dropped in silence."""
+        raise NotImplementedError
+
+
+class Transform(Protocol):
+    """Makes views of samples; the same pixels for the same draw whatever the batch."""
+
+    def __call__(self, samples: Tensor, draws: Draws) -> Tensor:
+        """[B, *S] uint8 and the draws of those B views -> [B, *S] uint8."""
+        ...
+
+
+class Draws(Protocol):
+    """The random numbers of B views, one stream for each (seed, sample id, view index)."""
+
+    def integers(self, low: int, high: int, *, purpose: str) -> Tensor:
+        """[B] int64, uniform in low..high inclusive; *purpose* names the stream within a view."""
+        ...
+
+
+class TransformParams(PluginParams):
+    """One step of a view: a file in components/transforms/."""
+
+    def build(self, sample_shape: tuple[int, ...]) -> Transform:
+        raise NotImplementedError
+
+
+class ModelParams(PluginParams):
+    """A model family: a file in components/models/.
+
+    The module built takes raw samples [B, *S] as stored (uint8) and returns logits [B, C]: its
+    deterministic `prepare` (normalise, resize) is inside, hence in its weights, digest and export.
+    """
+
+    def build(self, data: DataSpec) -> nn.Module:
+        raise NotImplementedError
+
+
+class Objective(Protocol):
+    """How a student is pulled toward its teacher: one loss a row; only the training loop reduces."""
+
+    alpha: float
+    """total = alpha * distillation + (1 - alpha) * hard-label loss."""
+    needs: frozenset[str]
+    """Signals of the teacher it reads; {'logits'} can be served from stored soft targets."""
+    reduction: Literal["rows", "batch"]
+    """'batch': a row's loss depends on the other rows, so the whole logical batch is needed."""
+
+    def __call__(self, student: Signals, teacher: Signals, batch: Batch) -> Tensor:
+        """-> [N], its own T^2 included."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What the objective itself learns; empty for most."""
+        ...
+
+
+class ObjectiveParams(PluginParams):
+    """An objective: a file in components/objectives/."""
+
+    alpha: float = Field(0.9, ge=0, le=1, description="share of the distillation part; the rest is the hard-label loss")
+
+    def build(self, data: DataSpec) -> Objective:
+        raise NotImplementedError
+
+
+class Workload(Protocol):
+    """A kind of task: its hard-label loss, metrics and expectations."""
+
+    directions: ClassVar[Mapping[str, Direction]]
+    """Every metric, and whether more or less of it is better."""
+    primary_metric: ClassVar[str]
+
+    def expectations(self, data: DataSpec) -> Sequence[Expectation]:
+        """What every data version of this kind must satisfy, on the table with one row a sample."""
+        ...
+
+    def hard_label_loss(self, logits: Tensor, labels: Tensor, *, label_smoothing: float) -> Tensor:
+        """[N, C], [N] -> [N]."""
+        ...
+
+    def metrics(self, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Mapping[str, float]:
+        """[N, C], [N] -> a value for each of `directions`."""
+        ...
+
+    def tiny(self, *, seed: int) -> DecodedSamples:
+        """A few synthetic rows, so that contract tests run offline in a moment."""
+        ...
+
+
+class WorkloadParams(PluginParams):
+    """A workload: a file in components/workloads/."""
+
+    def build(self) -> Workload:
+        raise NotImplementedError
+
+
+class Progress(Protocol):
+    """Where a long step says how far it is; the command line draws it, tests ignore it."""
+
+    def start(self, title: str, *, total: int) -> None: ...
+
+    def advance(self, done: int, **values: float) -> None:
+        """*done* of the total so far, with the latest named values (losses, accuracy)."""
+        ...
+
+    def say(self, message: str) -> None: ...
+
+    def check(self) -> None:
+        """Raise InterruptedRunError once the user has asked to stop."""
+        ...
+
+
+class NoProgress:
+    """Says nothing and is never interrupted."""
+
+    def start(self, title: str, *, total: int) -> None: ...
+
+    def advance(self, done: int, **values: float) -> None: ...
+
+    def say(self, message: str) -> None: ...
+
+    def check(self) -> None: ...

@@ -1,0 +1,1 @@
+"""Data under version control: the door to DVC, formats, splits and the packed artifact."""

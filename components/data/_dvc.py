@@ -1,0 +1,187 @@
+"""The door to DVC: what it tracks at a commit, and the bytes of it, without touching any working tree."""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.data._git import Place, without_credentials
+from components.errors import DataDamagedError, DataNotFoundError, PotstillError, ServerError, StoreError, some_of
+from components.settings import turn_telemetry_off
+
+if TYPE_CHECKING:
+    from dvc.api import DVCFileSystem
+
+_LOGGERS = ("dvc", "dvc_data", "dvc_objects")
+_ONE_AT_A_TIME = threading.Lock()
+"""DVC keeps clones of URLs in a table of the process, and cleaning it up concerns every thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A path of a repository at a commit."""
+
+    place: Place
+    path: str
+    """Relative to the folder that the user named."""
+    commit: str
+    revision: str
+    """As the user gave it, for messages."""
+
+    @property
+    def inside(self) -> str:
+        """The path from the top of the repository."""
+        return posixpath.join(self.place.prefix, self.path)
+
+    def __str__(self) -> str:
+        return f"{self.path!r} of {self.place.shown!r} at {self.revision!r} ({self.commit[:10]})"
+
+
+def recorded_md5(target: Target, listing_md5: Callable[[Mapping[str, str]], str]) -> str:
+    """What DVC recorded for *target*; a folder inside a tracked one gets the md5 it would have on its own.
+
+    Raises DataNotFoundError when the repository has no DVC in it or DVC does not track the path there.
+    """
+    with _opened(target) as system:
+        info = _tracked_info(system, target)
+        if "md5" in info:
+            return str(info["md5"])
+        if info["type"] == "directory":
+            return listing_md5(_listing(system, target))
+        raise _no_md5(target)
+
+
+def fetch(target: Target, into: Path, *, past_cache_of: Path | None = None) -> dict[str, str]:
+    """Copy *target* into the new folder *into*; returns the md5 that DVC recorded for each relative path.
+
+    *past_cache_of*: an empty folder that stands in for DVC's own cache, so that the remote is read.
+    """
+    with _opened(target, cache=past_cache_of) as system:
+        info = _tracked_info(system, target)
+        if info["type"] != "directory":
+            into.mkdir()
+            name = posixpath.basename(target.path)
+            system.get_file(target.inside, str(into / name))
+            return {name: str(info["md5"])}
+        listing = _listing(system, target)
+        system.get(target.inside, str(into), recursive=True)
+        return listing
+
+
+@contextmanager
+def _opened(target: Target, cache: Path | None = None) -> Iterator[DVCFileSystem]:
+    turn_telemetry_off()
+    with _ONE_AT_A_TIME, _quiet():
+        from dvc.api import DVCFileSystem
+        from dvc.repo.open_repo import clean_repos
+
+        # Never a link into DVC's cache, whatever the repository prefers: the copy here becomes read-only.
+        config: dict[str, Any] = {"cache": {"type": ["reflink", "copy"]}}
+        if cache is not None:
+            config["cache"]["dir"] = str(cache)
+        try:
+            with _translated(target):
+                yield DVCFileSystem(target.place.url, rev=target.commit, subrepos=True, config=config)
+        finally:
+            clean_repos()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No log lines and, since they hang on the log level, no progress bars of DVC."""
+    before = {name: logging.getLogger(name).level for name in _LOGGERS}
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def _translated(target: Target) -> Iterator[None]:
+    """Turn whatever DVC raises into errors that a user can act on."""
+    from dvc.exceptions import DvcException
+    from dvc.scm import SCMError
+    from dvc_data.index.index import DataIndexDirError
+
+    try:
+        yield
+    except PotstillError:
+        raise
+    except (FileNotFoundError, DataIndexDirError) as error:
+        raise DataNotFoundError(
+            f"the data of {target} is neither in DVC's cache nor in its remote: run `dvc push -r ...` where it was "
+            f"added, or check the remote's address, which must not be relative for a repository behind a URL ({error})"
+        ) from error
+    except SCMError as error:
+        raise DataNotFoundError(f"{target} cannot be read: {without_credentials(str(error))}") from error
+    except DvcException as error:
+        raise DataDamagedError(f"DVC cannot read {target}: {without_credentials(str(error))}") from error
+    except OSError as error:
+        raise StoreError(f"cannot copy {target}: {error}") from error
+    except Exception as error:
+        # Remotes raise the errors of their own vendors, which are not known here.
+        raise ServerError(
+            f"the DVC remote of {target} does not give the data: {without_credentials(str(error))}"
+        ) from error
+
+
+def _tracked_info(system: DVCFileSystem, target: Target) -> Mapping[str, Any]:
+    """DVC's own facts about *target*; DataNotFoundError unless it lies in one tracked output."""
+    try:
+        around = system.info(target.place.prefix)
+    except FileNotFoundError as error:
+        raise DataNotFoundError(
+            f"{target.place.shown!r} has no folder {target.place.prefix!r} at {target.revision!r}"
+        ) from error
+    if around["repo"].dvc_dir is None:
+        raise DataNotFoundError(
+            f"{target.place.shown!r} has no DVC in it at {target.revision!r} ({target.commit[:10]}): run `dvc init` and "
+            "`dvc add` there and commit, or name the repository that holds the data"
+        )
+    try:
+        info = system.info(target.inside)
+    except FileNotFoundError:
+        info = {}
+    dvc_info: Mapping[str, Any] = info.get("dvc_info") or {}
+    if not dvc_info.get("isout"):
+        raise _not_tracked(target, around["repo"], in_git="fs_info" in info)
+    if info["type"] == "file" and "md5" not in dvc_info:
+        raise _no_md5(target)
+    return dvc_info
+
+
+def _not_tracked(target: Target, repository: Any, *, in_git: bool) -> DataNotFoundError:
+    import difflib
+
+    start = f"/{target.place.prefix}"
+    tracked = sorted(posixpath.relpath(str(out.fs_path), start) for out in repository.index.outs)
+    close = difflib.get_close_matches(target.path, tracked, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    where = "is there, but not as one thing that DVC tracks" if in_git else "does not exist"
+    return DataNotFoundError(
+        f"data.path: {target} {where}. DVC tracks there: {some_of(tracked, limit=10) or 'nothing'}.{hint}"
+    )
+
+
+def _no_md5(target: Target) -> DataNotFoundError:
+    return DataNotFoundError(
+        f"DVC recorded no md5 for {target}, so its bytes cannot be verified; data added by DVC 2 is brought up to date "
+        "by `dvc cache migrate --dvc-files` and a commit"
+    )
+
+
+def _listing(system: DVCFileSystem, target: Target) -> dict[str, str]:
+    found = system.find(target.inside, detail=True)
+    files = {posixpath.relpath(path, target.inside): info.get("dvc_info") or {} for path, info in sorted(found.items())}
+    if any("md5" not in info for info in files.values()):
+        raise _no_md5(target)
+    return {path: str(info["md5"]) for path, info in files.items()}

@@ -1,0 +1,1 @@
+"""Data formats, one file each: how the files of a data version are laid out."""

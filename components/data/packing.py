@@ -1,0 +1,163 @@
+"""Writes the packed data artifact: arrays to map, a table with one row a sample, and what there is to know of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.artifacts.artifact import write_json
+from components.contracts import SPLITS, UNLABELLED, DecodedSamples
+from components.data.packed import INFO, LABELS, SAMPLE_IDS, SAMPLES, SPLIT_INDEX, TABLE
+from components.data.splits import LEFT_OUT, Splits, count_by_class
+from components.errors import DataDamagedError, some_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_ROWS_AT_ONCE = 1024
+
+
+def check_decoded(decoded: DecodedSamples) -> None:
+    """Hold a format to its contract; DataDamagedError when shapes, labels or columns do not fit together."""
+    problems = list(_problems(decoded))
+    if problems:
+        raise DataDamagedError(f"the data cannot be used: {'; '.join(problems)}")
+
+
+def _problems(decoded: DecodedSamples) -> Sequence[str]:
+    import numpy as np
+
+    num_samples = len(decoded.samples)
+    lengths = {"labels": len(decoded.labels), "sources": len(decoded.sources)}
+    lengths |= {name: len(values) for name, values in decoded.columns.items()}
+    problems = [f"{found} {name} for {num_samples} samples" for name, found in lengths.items() if found != num_samples]
+    if not num_samples:
+        return ["the data set is empty"]
+    if not decoded.class_names:
+        return ["no sample has a label and data.format.class_names is not set"]
+    if decoded.samples.dtype != np.uint8 or decoded.samples.ndim < 2:
+        problems.append(f"samples are {decoded.samples.dtype} of shape {decoded.samples.shape}, not uint8 [N, ...]")
+    outside = np.flatnonzero((decoded.labels < UNLABELLED) | (decoded.labels >= len(decoded.class_names)))
+    if len(outside) and not problems:
+        named = [f"{decoded.sources[row]} is {decoded.labels[row]}" for row in outside]
+        problems.append(f"{len(outside)} labels are outside the {len(decoded.class_names)} classes: {some_of(named)}")
+    return problems
+
+
+def write_packed(out: Path, decoded: DecodedSamples, ids: NDArray[np.uint8], splits: Splits) -> None:
+    """Fill *out* with the files of a data artifact; the same bytes for the same arguments."""
+    import numpy as np
+
+    arrays = {SAMPLES: decoded.samples, LABELS: decoded.labels, SPLIT_INDEX: splits.of, SAMPLE_IDS: ids}
+    for name, array in arrays.items():
+        np.save(out / name, np.ascontiguousarray(array), allow_pickle=False)
+    _write_table(out / TABLE, decoded, ids, splits.of)
+    write_json(out / INFO, _info(decoded, splits))
+
+
+def _info(decoded: DecodedSamples, splits: Splits) -> dict[str, Any]:
+    train = decoded.samples[splits.of == SPLITS.index("train")]
+    mean, std = channel_statistics(train)
+    return {
+        "sample_shape": list(decoded.samples.shape[1:]),
+        "class_names": list(decoded.class_names),
+        "channel_mean": mean,
+        "channel_std": std,
+        "num_samples": len(decoded.labels),
+        "num_train": len(train),
+        "labelled": count_by_class(decoded, splits.of),
+        "unlabelled": {name: _count_unlabelled(decoded, splits, split) for split, name in enumerate(SPLITS)},
+        "left_out": int((splits.of == LEFT_OUT).sum()),
+        "dropped_copies": list(splits.dropped),
+        "conflicting_labels": list(splits.conflicting),
+        "damaged": list(decoded.damaged),
+    }
+
+
+def _count_unlabelled(decoded: DecodedSamples, splits: Splits, split: int) -> int:
+    return int(((splits.of == split) & (decoded.labels == UNLABELLED)).sum())
+
+
+def channel_statistics(samples: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
+    """[N, C, ...] -> mean and standard deviation a channel, of values scaled to 0..1; summed in whole numbers."""
+    counts = _histograms(samples)
+    return _moments(counts)
+
+
+def _histograms(samples: NDArray[np.uint8]) -> list[list[int]]:
+    """How often each of the 256 values stands in each channel."""
+    import numpy as np
+
+    channels = samples.shape[1]
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    for start in range(0, len(samples), _ROWS_AT_ONCE):
+        rows = samples[start : start + _ROWS_AT_ONCE]
+        for channel in range(channels):
+            counts[channel] += np.bincount(rows[:, channel].ravel(), minlength=256)
+    return counts.tolist()
+
+
+def _moments(counts: list[list[int]]) -> tuple[list[float], list[float]]:
+    sums = [
+        (sum(row), sum(v * n for v, n in enumerate(row)), sum(v * v * n for v, n in enumerate(row))) for row in counts
+    ]
+    # A constant channel has no spread, and models divide by it: one step of the scale is the least it can be.
+    return (
+        [total / (255 * size) for size, total, _ in sums],
+        [max(math.sqrt(size * squares - total * total) / size, 1.0) / 255 for size, total, squares in sums],
+    )
+
+
+def _write_table(path: Path, decoded: DecodedSamples, ids: NDArray[np.uint8], splits: NDArray[np.uint8]) -> None:
+    """One row a sample: what a suite of expectations, a slice or a person asks about it."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    channels, height, width = (*decoded.samples.shape[1:], 1, 1, 1)[:3]
+    means, stds = _statistics_by_sample(decoded.samples)
+    rows = len(decoded.labels)
+    columns: dict[str, Any] = {
+        "sample_index": pa.array(np.arange(rows, dtype=np.int64)),
+        "source": pa.array(decoded.sources, type=pa.string()),
+        "sample_id": pa.array([sample_id.tobytes().hex() for sample_id in ids], type=pa.string()),
+        "label": pa.array(decoded.labels),
+        "class_name": pa.array([_class_name(decoded, int(label)) for label in decoded.labels], type=pa.string()),
+        "split": pa.array(["left_out" if split == LEFT_OUT else SPLITS[split] for split in splits], type=pa.string()),
+        "height": pa.array(np.full(rows, height, dtype=np.int64)),
+        "width": pa.array(np.full(rows, width, dtype=np.int64)),
+        "channels": pa.array(np.full(rows, channels, dtype=np.int64)),
+        "mean": pa.array(means),
+        "std": pa.array(stds),
+    }
+    columns |= {_free_name(name, columns): pa.array(values) for name, values in decoded.columns.items()}
+    pq.write_table(pa.table(columns), path, compression="none", version="2.6")
+
+
+def _class_name(decoded: DecodedSamples, label: int) -> str | None:
+    return None if label == UNLABELLED else decoded.class_names[label]
+
+
+def _free_name(name: str, taken: dict[str, Any]) -> str:
+    """A source's own `split` or `label` becomes `source_split`, `source_label`."""
+    return f"source_{name}" if name in taken else name
+
+
+def _statistics_by_sample(samples: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """[N, *S] -> mean [N] and standard deviation [N] of values scaled to 0..1; summed in whole numbers."""
+    import numpy as np
+
+    means, stds = np.empty(len(samples)), np.empty(len(samples))
+    for start in range(0, len(samples), _ROWS_AT_ONCE):
+        rows = (
+            samples[start : start + _ROWS_AT_ONCE]
+            .reshape(len(samples[start : start + _ROWS_AT_ONCE]), -1)
+            .astype(np.int64)
+        )
+        size, total, squares = rows.shape[1], rows.sum(axis=1), (rows * rows).sum(axis=1)
+        means[start : start + len(rows)] = total / (255 * size)
+        stds[start : start + len(rows)] = np.sqrt(size * squares - total * total) / (255 * size)
+    return means, stds

@@ -1,0 +1,280 @@
+"""Which split a sample is in: by hash, column, folder or index file, with copies kept out of more than one."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from components.contracts import SPLITS, UNLABELLED, DecodedSamples
+from components.errors import SplitError, some_of
+from components.params import ColumnSplit, FolderSplit, HashSplit, IndexSplit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+LEFT_OUT = 255
+TRAIN, VALIDATION, TEST = range(len(SPLITS))
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The split of every sample, and what that cost."""
+
+    of: NDArray[np.uint8]
+    """[N], index into contracts.SPLITS; LEFT_OUT (255) for samples that no split has."""
+    dropped: tuple[str, ...]
+    """Copies that were left out, as 'source: copy of source (split)'."""
+    conflicting: tuple[str, ...]
+    """Copies whose labels differ, as 'source (label) and source (label)'; the first of each is kept."""
+
+
+def sample_ids(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """[N, *S] -> [N, 16]: the first half of a sha256 over type, shape and bytes of each sample, without its label."""
+    import numpy as np
+
+    kind = f"{samples.dtype.str} {samples.shape[1:]}".encode()
+    ids = np.empty((len(samples), 16), dtype=np.uint8)
+    for index, sample in enumerate(samples):
+        digest = hashlib.sha256(kind + sample.tobytes()).digest()
+        ids[index] = np.frombuffer(digest[:16], dtype=np.uint8)
+    return ids
+
+
+def split_samples(
+    decoded: DecodedSamples,
+    ids: NDArray[np.uint8],
+    by: HashSplit | ColumnSplit | FolderSplit | IndexSplit,
+    *,
+    on_duplicate: Literal["drop", "refuse"],
+    min_per_class: int,
+    index_file: Path | None = None,
+) -> Splits:
+    """Split N samples as *by* says; *ids* are their sample_ids, *index_file* is where by.file really lies.
+
+    Raises SplitError for a split that cannot be made, for copies where they are refused, and when a class has fewer
+    than *min_per_class* samples in a split.
+    """
+    if isinstance(by, HashSplit):
+        wanted = _by_hash(ids, by.salt, validation=by.validation, test=by.test)
+    elif isinstance(by, ColumnSplit):
+        wanted = _by_value(_column(decoded, by.column), by, ids, f"column {by.column!r}")
+    elif isinstance(by, FolderSplit):
+        wanted = _by_value(_first_folders(decoded), by, ids, "first folder")
+    else:
+        wanted = _by_index(len(ids), decoded, index_file or by.file)
+    splits = _without_copies(decoded, ids, wanted, on_duplicate)
+    _refuse_small_classes(decoded, splits.of, min_per_class)
+    return splits
+
+
+def _by_hash(ids: NDArray[np.uint8], salt: str, *, validation: float, test: float) -> NDArray[np.uint8]:
+    """Test and validation are the two lowest ranges of a 64-bit hash, so growing one moves no sample of test."""
+    import numpy as np
+
+    hashes = _hashes(ids, salt)
+    splits = np.full(len(ids), TRAIN, dtype=np.uint8)
+    splits[_below(hashes, Fraction(validation) + Fraction(test))] = VALIDATION
+    splits[_below(hashes, Fraction(test))] = TEST
+    return splits
+
+
+def _hashes(ids: NDArray[np.uint8], salt: str) -> list[int]:
+    prefix = f"{salt}\0".encode()
+    return [int.from_bytes(hashlib.sha256(prefix + sample_id.tobytes()).digest()[:8], "big") for sample_id in ids]
+
+
+def _below(hashes: Sequence[int], share: Fraction) -> list[bool]:
+    """Whole numbers only: the same samples on every machine."""
+    limit = int(share * 2**64)
+    return [value < limit for value in hashes]
+
+
+def _by_value(
+    values: Sequence[str | None], by: ColumnSplit | FolderSplit, ids: NDArray[np.uint8], what: str
+) -> NDArray[np.uint8]:
+    """Split by named values; values that nobody named are left out, and named ones must exist."""
+    import numpy as np
+
+    split_of = _split_of_value(by)
+    present = {value for value in values if value is not None}
+    _refuse_missing_values(by, present, what)
+    splits = np.array(
+        [LEFT_OUT if value is None else split_of.get(value, LEFT_OUT) for value in values], dtype=np.uint8
+    )
+    if not present & set(by.validation):
+        held_out = np.array(_below(_hashes(ids, by.salt), Fraction(by.validation_share)), dtype=bool)
+        splits[held_out & (splits == TRAIN)] = VALIDATION
+    return splits
+
+
+def _split_of_value(by: ColumnSplit | FolderSplit) -> dict[str, int]:
+    split_of: dict[str, int] = {}
+    for split, values in ((TRAIN, by.train), (VALIDATION, by.validation), (TEST, by.test)):
+        for value in values:
+            if split_of.setdefault(value, split) != split:
+                raise SplitError(
+                    f"data.split: {value!r} is named for both {SPLITS[split_of[value]]} and {SPLITS[split]}"
+                )
+    return split_of
+
+
+def _refuse_missing_values(by: ColumnSplit | FolderSplit, present: set[str], what: str) -> None:
+    """A misspelt value would quietly leave samples out; a folder's alternatives need only one to exist."""
+    named = {"train": by.train, "validation": by.validation, "test": by.test}
+    if isinstance(by, FolderSplit):
+        named = {
+            split: values for split, values in named.items() if split != "validation" and not present & set(values)
+        }
+    missing = [
+        f"data.split.{split} names {value!r}{_closest(value, present)}"
+        for split, values in named.items()
+        for value in values
+        if value not in present
+    ]
+    if missing:
+        listed = some_of(sorted(present), limit=10) or "nothing"
+        raise SplitError(f"no sample has that {what}: {some_of(missing)}. There is: {listed}")
+
+
+def _closest(value: str, present: set[str]) -> str:
+    close = difflib.get_close_matches(value, sorted(present), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _column(decoded: DecodedSamples, column: str) -> list[str | None]:
+    if column not in decoded.columns:
+        listed = some_of(sorted(decoded.columns), limit=10) or "none"
+        raise SplitError(f"data.split.column {column!r} is not in the data (it has: {listed})")
+    return [None if value is None else str(value) for value in decoded.columns[column]]
+
+
+def _first_folders(decoded: DecodedSamples) -> list[str | None]:
+    return [source.split("/")[0] if "/" in source else None for source in decoded.sources]
+
+
+def _by_index(num_samples: int, decoded: DecodedSamples, path: Path) -> NDArray[np.uint8]:
+    import numpy as np
+
+    if decoded.damaged:
+        raise SplitError(
+            f"data.split.file counts the samples in order, and {len(decoded.damaged)} damaged ones would shift that order: "
+            "repair them, or split in another way"
+        )
+    splits = np.full(num_samples, LEFT_OUT, dtype=np.uint8)
+    for split, rows in _index_arrays(path).items():
+        _refuse_bad_rows(rows, num_samples, splits, f"{path}: {SPLITS[split]}")
+        splits[rows] = split
+    return splits
+
+
+def _index_arrays(path: Path) -> dict[int, NDArray[np.int64]]:
+    """The arrays train, validation (or val) and test of the file."""
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays: Mapping[str, Any] = {name: archive[name] for name in archive.files}
+    except FileNotFoundError as error:
+        raise SplitError(f"data.split.file {path} does not exist") from error
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise SplitError(f"data.split.file {path} is no .npz file of index arrays: {error}") from error
+    names = {TRAIN: "train", VALIDATION: "validation" if "validation" in arrays else "val", TEST: "test"}
+    missing = [name for name in names.values() if name not in arrays]
+    if missing:
+        raise SplitError(
+            f"data.split.file {path} has no array {some_of(missing)} (it has: {some_of(sorted(arrays), limit=10)})"
+        )
+    return {split: arrays[name] for split, name in names.items()}
+
+
+def _refuse_bad_rows(rows: NDArray[Any], num_samples: int, splits: NDArray[np.uint8], what: str) -> None:
+    import numpy as np
+
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise SplitError(f"{what} must be one row of whole numbers, not {rows.dtype} of shape {rows.shape}")
+    if outside := [int(row) for row in rows if not 0 <= row < num_samples]:
+        raise SplitError(f"{what} names samples outside 0..{num_samples - 1}: {some_of(outside)}")
+    taken = rows[splits[rows] != LEFT_OUT]
+    unique, counts = np.unique(rows, return_counts=True)
+    if twice := [*taken.tolist(), *unique[counts > 1].tolist()]:
+        raise SplitError(f"{what} names samples that are in a split already: {some_of(twice)}")
+
+
+def _without_copies(
+    decoded: DecodedSamples, ids: NDArray[np.uint8], wanted: NDArray[np.uint8], on_duplicate: str
+) -> Splits:
+    """Of every set of copies keep one: test before validation before training, labelled before not, first before later."""
+    import numpy as np
+
+    splits = wanted.copy()
+    dropped, conflicting = [], []
+    for kept, copies in _copies(decoded, ids, wanted):
+        conflicting += [_conflict(decoded, kept, copy) for copy in copies if _labels_differ(decoded, kept, copy)]
+        dropped += [
+            f"{decoded.sources[copy]}: copy of {decoded.sources[kept]} ({SPLITS[wanted[kept]]})" for copy in copies
+        ]
+        splits[np.asarray(copies)] = LEFT_OUT
+    if dropped and on_duplicate == "refuse":
+        also = f" Labels differ: {some_of(conflicting)}." if conflicting else ""
+        raise SplitError(
+            f"{len(dropped)} samples are copies of others: {some_of(dropped)}.{also} Or set data.on_duplicate=drop"
+        )
+    return Splits(splits, tuple(dropped), tuple(conflicting))
+
+
+def _copies(decoded: DecodedSamples, ids: NDArray[np.uint8], splits: NDArray[np.uint8]) -> list[tuple[int, list[int]]]:
+    """For every sample with copies in use: the row to keep and the other rows."""
+    groups: dict[bytes, list[int]] = {}
+    for row, sample_id in enumerate(ids):
+        if splits[row] != LEFT_OUT:
+            groups.setdefault(sample_id.tobytes(), []).append(row)
+
+    def precedence(row: int) -> tuple[int, bool, int]:
+        return -int(splits[row]), bool(decoded.labels[row] == UNLABELLED), row
+
+    ranked = [sorted(rows, key=precedence) for rows in groups.values() if len(rows) > 1]
+    return [(rows[0], rows[1:]) for rows in ranked]
+
+
+def _labels_differ(decoded: DecodedSamples, kept: int, copy: int) -> bool:
+    labels = {int(decoded.labels[kept]), int(decoded.labels[copy])}
+    return len(labels) == 2 and UNLABELLED not in labels
+
+
+def _conflict(decoded: DecodedSamples, kept: int, copy: int) -> str:
+    first, second = (f"{decoded.sources[row]} ({decoded.class_names[decoded.labels[row]]})" for row in (kept, copy))
+    return f"{first} and {second}"
+
+
+def count_by_class(decoded: DecodedSamples, splits: NDArray[np.uint8]) -> dict[str, dict[str, int]]:
+    """Labelled samples for each split and class."""
+    import numpy as np
+
+    def counts(split: int) -> list[int]:
+        labels = decoded.labels[(splits == split) & (decoded.labels != UNLABELLED)]
+        return [int(count) for count in np.bincount(labels, minlength=len(decoded.class_names))]
+
+    return {name: dict(zip(decoded.class_names, counts(split), strict=True)) for split, name in enumerate(SPLITS)}
+
+
+def _refuse_small_classes(decoded: DecodedSamples, splits: NDArray[np.uint8], min_per_class: int) -> None:
+    counts = count_by_class(decoded, splits)
+    short = [
+        f"{name!r} has {number} in {split}"
+        for split, classes in counts.items()
+        for name, number in classes.items()
+        if number < min_per_class
+    ]
+    if short:
+        raise SplitError(
+            f"every class must have at least {min_per_class} labelled samples in every split (data.min_per_class): "
+            f"{some_of(short, limit=12)}. Add samples, or change data.split"
+        )

@@ -1,0 +1,1 @@
+"""Forms in which a student leaves: one file each."""

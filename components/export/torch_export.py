@@ -1,0 +1,35 @@
+"""torch.export archive (.pt2): runs wherever torch does, without this project's code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from components.contracts import PluginParams
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FILE_NAME = "student.pt2"
+
+
+class Params(PluginParams):
+    """Nothing to choose."""
+
+    name: Literal["torch_export"] = "torch_export"
+
+
+def export(module: nn.Module, sample_shape: tuple[int, ...], out: Path) -> Path:
+    """Write *module* (uint8 [B, *S] -> [B, C], any B) into the folder *out*; the same weights give the same bytes."""
+    from components.programs import save_program, trace
+
+    path = out / FILE_NAME
+    save_program(trace(module, sample_shape), path)
+    return path
+
+
+def load(path: Path) -> nn.Module:
+    """Read what export wrote, as a user of it would."""
+    from components.programs import load_program
+
+    return load_program(path)

@@ -1,0 +1,1 @@
+"""Model families: one file each; modules with an underscore are their networks."""

@@ -1,0 +1,63 @@
+"""The network of the family convnet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from components.contracts import DataSpec
+from components.models._images import Prepare, image_shape, norm_layer
+
+
+class ConvNet(nn.Module):
+    """uint8 [B, *S] -> logits [B, C]: stages of 3x3 convolutions, halved in size between, then a small head."""
+
+    def __init__(
+        self,
+        data: DataSpec,
+        *,
+        channels: Sequence[int],
+        convs_per_stage: int,
+        norm: str,
+        pooling: str,
+        hidden: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        inputs, height, breadth = image_shape(data, "convnet")
+        self.prepare = Prepare(data)
+        stages: list[nn.Module] = []
+        for out in channels:
+            for position in range(convs_per_stage):
+                stages += _convolution(inputs if position == 0 else out, out, norm)
+            if min(height, breadth) >= 2:
+                stages.append(nn.MaxPool2d(2))
+                height, breadth = height // 2, breadth // 2
+            inputs = out
+        self.stages = nn.Sequential(*stages)
+        self.pooling = pooling
+        features = inputs if pooling == "global" else inputs * height * breadth
+        self.head = _head(features, hidden, dropout, data.num_classes)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        maps = self.stages(self.prepare(samples))
+        # A plain mean, since the backward pass of adaptive pooling is not deterministic on every device.
+        features = maps.mean(dim=(2, 3)) if self.pooling == "global" else torch.flatten(maps, 1)
+        logits: Tensor = self.head(features)
+        return logits
+
+
+def _convolution(inputs: int, outputs: int, norm: str) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=norm == "none")
+    return [convolution, norm_layer(norm, outputs), nn.ReLU()]
+
+
+def _head(features: int, hidden: int, dropout: float, num_classes: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    if hidden:
+        layers += [nn.Linear(features, hidden), nn.ReLU()]
+    if dropout:
+        layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers, nn.Linear(hidden or features, num_classes))

@@ -1,0 +1,30 @@
+"""The network of the family mlp."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from components.contracts import DataSpec
+from components.models._images import Prepare
+
+
+class MultilayerPerceptron(nn.Module):
+    """uint8 [B, *S] -> logits [B, C]: every value of a sample is an input."""
+
+    def __init__(self, data: DataSpec, *, hidden: Sequence[int], dropout: float) -> None:
+        super().__init__()
+        self.prepare = Prepare(data)
+        layers: list[nn.Module] = []
+        width = math.prod(data.sample_shape)
+        for out in hidden:
+            layers += [nn.Linear(width, out), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
+            width = out
+        self.layers = nn.Sequential(*layers, nn.Linear(width, data.num_classes))
+
+    def forward(self, samples: Tensor) -> Tensor:
+        logits: Tensor = self.layers(torch.flatten(self.prepare(samples), 1))
+        return logits

@@ -1,0 +1,1 @@
+"""Objectives: how a student is pulled toward its teacher, one file each."""

@@ -1,0 +1,451 @@
+"""params.yaml as a frozen, typed tree: section = step, unknown keys refused, all problems reported at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+
+from components import plugins
+from components.contracts import (
+    FormatParams,
+    Frozen,
+    ModelParams,
+    ObjectiveParams,
+    Severity,
+    TransformParams,
+    WorkloadParams,
+)
+from components.errors import ParamsError
+
+FAMILIES: Mapping[type[BaseModel], str] = {
+    FormatParams: "formats",
+    WorkloadParams: "workloads",
+    ModelParams: "models",
+    ObjectiveParams: "objectives",
+    TransformParams: "transforms",
+}
+"""Whose plugin a section is, by the type it is declared with."""
+
+
+def _choice(family: str) -> BeforeValidator:
+    return BeforeValidator(plugins.parse(family))
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+FormatChoice = Annotated[SerializeAsAny[FormatParams], _choice("formats")]
+WorkloadChoice = Annotated[SerializeAsAny[WorkloadParams], _choice("workloads")]
+ModelChoice = Annotated[SerializeAsAny[ModelParams], _choice("models")]
+ObjectiveChoice = Annotated[SerializeAsAny[ObjectiveParams], _choice("objectives")]
+TransformChoice = Annotated[SerializeAsAny[TransformParams], _choice("transforms")]
+
+
+class HashSplit(Frozen):
+    """By a hash of the decoded sample without its label: a sample keeps its split in every later version."""
+
+    by: Literal["hash"] = "hash"
+    salt: str = Field("potstill", description="another salt is another split")
+    validation: Share = Field(0.125, description="share of the samples for model selection")
+    test: Share = Field(0.25, description="share of the samples that is touched once, by evaluate")
+
+    @model_validator(mode="after")
+    def _leave_some_to_train(self) -> HashSplit:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation + test is {self.validation + self.test:g}: nothing is left to train on")
+        return self
+
+
+class ColumnSplit(Frozen):
+    """By a column of the source whose values are named here."""
+
+    by: Literal["column"]
+    column: str = Field(description="name of the column")
+    train: tuple[str, ...] = Field(description="its values that mean training")
+    validation: tuple[str, ...] = Field(
+        (), description="its values that mean validation; empty: a hashed share of training"
+    )
+    test: tuple[str, ...] = Field(description="its values that mean test")
+    validation_share: Share = Field(0.1, description="share of training to hold out where no value means validation")
+    salt: str = "potstill"
+
+
+class FolderSplit(Frozen):
+    """By the first folder of each source, for official test sets (train/..., test/...)."""
+
+    by: Literal["folder"]
+    train: tuple[str, ...] = ("train",)
+    validation: tuple[str, ...] = ("validation", "val")
+    test: tuple[str, ...] = ("test",)
+    validation_share: Share = Field(0.1, description="share of training to hold out where no folder means validation")
+    salt: str = "potstill"
+
+
+class IndexSplit(Frozen):
+    """By an .npz file of index arrays named train, validation (or val) and test, into the decoded order."""
+
+    by: Literal["index"]
+    file: Path = Field(description="the .npz file; samples it does not name are left out")
+
+
+SplitChoice = Annotated[Union[HashSplit, ColumnSplit, FolderSplit, IndexSplit], Field(discriminator="by")]
+
+
+class DataParams(Frozen):
+    """Which data, at which version, decoded and split how."""
+
+    repository: str = Field(description="a git repository with DVC: a path, a URL, or . for this one")
+    path: str = Field(description="the DVC-tracked path inside it")
+    revision: str = Field("HEAD", description="tag, branch or commit; resolved to a full commit once")
+    format: FormatChoice = Field(description="how the files are laid out")
+    split: SplitChoice = Field(default_factory=HashSplit, description="how samples are split")
+    on_damaged: Literal["refuse", "skip"] = Field(
+        "refuse", description="what to do with samples that cannot be decoded"
+    )
+    on_duplicate: Literal["drop", "refuse"] = Field(
+        "drop", description="copies of test or validation samples found in training, and second copies anywhere"
+    )
+    min_per_class: int = Field(1, ge=1, description="every class has at least so many samples in every split")
+
+
+class ExpectationParams(Frozen):
+    """One expectation of the user's own, on the table with one row a sample."""
+
+    type: str = Field(description="a Great Expectations type, such as expect_column_mean_to_be_between")
+    kwargs: Mapping[str, Any] = Field(default_factory=dict)
+    severity: Severity = Field("critical", description="critical stops the flow, warning and info go on")
+
+
+class ValidationParams(Frozen):
+    """Whether a data version may be used."""
+
+    min_rows: int = Field(100, ge=1, description="fewer samples than this are refused")
+    class_share_min: Share = Field(0.0, description="smallest share of the samples that a class may have")
+    duplicate_share_max: Share = Field(0.01, description="largest share of samples that are copies of others")
+    drift_max: float = Field(
+        0.2, ge=0, description="largest population stability index of a column against the last accepted version"
+    )
+    drift_severity: Severity = Field("warning", description="what a drift beyond that is")
+    expectations: tuple[ExpectationParams, ...] = ()
+
+
+class OptimizerParams(Frozen):
+    """How weights move."""
+
+    name: Literal["sgd", "adamw"] = Field("sgd", description="sgd (with Nesterov momentum) or adamw")
+    learning_rate: float = Field(0.1, gt=0, description="peak learning rate, reached at the end of the warm-up")
+    momentum: Share = Field(0.9, description="of sgd")
+    weight_decay: float = Field(5e-4, ge=0, description="on weights of two or more dimensions")
+
+
+class TrainParams(Frozen):
+    """One training loop, for teachers and students alike."""
+
+    epochs: int = Field(20, ge=1, le=100_000)
+    batch_size: int = Field(128, ge=1)
+    optimizer: OptimizerParams = Field(default_factory=OptimizerParams)
+    warmup_share: Share = Field(
+        0.1, description="share of the steps in which the learning rate rises; a cosine follows"
+    )
+    final_learning_rate_share: Share = Field(0.01, description="learning rate at the very end, as a share of the peak")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="on the hard-label part")
+    clip_grad_norm: float | None = Field(None, gt=0, description="largest norm of all gradients together")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast in the forward pass")
+    channels_last: bool = Field(False, description="memory format of images; faster for convolutions on most hardware")
+    early_stopping_epochs: int | None = Field(
+        None,
+        ge=1,
+        description="stop after so many epochs without a better validation loss, and keep the best epoch's weights",
+    )
+    checkpoint_seconds: float = Field(
+        20.0, ge=0, description="a kill loses at most about so much work (never changes a number)"
+    )
+
+
+class ViewParams(Frozen):
+    """Deterministic augmentations: view v of a sample is the same pixels wherever it is made."""
+
+    count: int = Field(1, ge=1, le=100_000, description="V: epoch e reads view e mod V")
+    seed: int = Field(0, ge=0, description="another seed is another set of views")
+    transforms: tuple[TransformChoice, ...] = Field((), description="in order; none: the sample itself")
+    first_is_identity: bool = Field(True, description="view 0 is the sample itself")
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> ViewParams:
+        if self.count > 1 and not self.transforms:
+            raise ValueError(f"count is {self.count} but there are no transforms: all views would be the same sample")
+        return self
+
+
+class TrainedTeacher(Frozen):
+    """A teacher trained here."""
+
+    kind: Literal["train"] = "train"
+
+
+class MlflowTeacher(Frozen):
+    """A teacher from a registry or run."""
+
+    kind: Literal["mlflow"]
+    uri: str = Field(
+        pattern=r"^(models|runs):/", description="models:/<name>@<alias>, models:/<name>/<version> or runs:/..."
+    )
+
+
+class WeightsTeacher(Frozen):
+    """A teacher from a file of safetensors weights, for the model named in teacher.model."""
+
+    kind: Literal["weights"]
+    file: Path
+
+
+TeacherSource = Annotated[Union[TrainedTeacher, MlflowTeacher, WeightsTeacher], Field(discriminator="kind")]
+
+
+class FloorParams(Frozen):
+    """What a teacher must reach on the validation split before it may teach."""
+
+    accuracy: Share = Field(0.0, description="smallest validation accuracy")
+
+
+class TeacherParams(Frozen):
+    """The large, slow, accurate model."""
+
+    source: TeacherSource = Field(default_factory=TrainedTeacher)
+    model: ModelChoice
+    train: TrainParams = Field(default_factory=TrainParams)
+    views: ViewParams = Field(default_factory=ViewParams, description="augmentations of the teacher's own training")
+    floor: FloorParams = Field(default_factory=FloorParams)
+    seed: int = Field(0, ge=0)
+
+
+class SoftTargetParams(Frozen):
+    """The teacher's raw logits on every view of every training and validation sample."""
+
+    max_kl: float = Field(
+        1e-4, gt=0, description="largest mean KL of the stored rows to the live teacher, at every T asked for"
+    )
+    temperatures: tuple[float, ...] = Field(
+        (1.0, 2.0, 4.0, 8.0, 20.0), min_length=1, description="where the error is measured"
+    )
+    codec: Literal["auto", "fp32", "fp16"] = Field("auto", description="auto: the smallest within max_kl")
+    batch_size: int = Field(
+        256, ge=1, description="fixed, the last batch padded: logits change in the last bits with it"
+    )
+    precision: Literal["fp32", "bf16"] = "fp32"
+    rows_per_chunk: int = Field(4096, ge=1, description="unit of commit, checksum and resume")
+    min_entropy_nats: float = Field(1e-4, ge=0, description="mean entropy at T=1 below this is one-hot: refused")
+    max_entropy_share: Share = Field(
+        0.99, description="mean entropy at T=1 above this share of log C is uniform: refused"
+    )
+
+
+class StudentParams(Frozen):
+    """The small, fast model."""
+
+    model: ModelChoice
+    objective: ObjectiveChoice
+    train: TrainParams = Field(default_factory=TrainParams)
+    views: ViewParams = Field(default_factory=ViewParams, description="the views that teacher and student both see")
+    seed: int = Field(0, ge=0)
+    allow_mismatched_views: bool = Field(
+        False,
+        description="train on augmented samples with the logits of the clean ones (a known mistake; for studies only)",
+    )
+
+
+class EvaluateParams(Frozen):
+    """The one look at the test split."""
+
+    calibration_bins: int = Field(15, ge=2)
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="level of the intervals")
+    bootstrap_resamples: int = Field(2000, ge=100)
+    latency_batches: tuple[int, ...] = Field((1, 64), min_length=1)
+    latency_repeats: int = Field(100, ge=10)
+    seed: int = Field(0, ge=0, description="of the bootstrap")
+
+
+class GateParams(Frozen):
+    """When a student may become champion."""
+
+    metric: str = Field("accuracy", description="one of the workload's metrics, on the test split")
+    floor: float = Field(description="the metric must be at least as good as this")
+    margin: float = Field(0.01, ge=0, description="how much worse than the champion it may be on the same test split")
+
+
+class RegistryParams(Frozen):
+    """Names in MLflow."""
+
+    experiment: str = Field("potstill", min_length=1)
+    student: str = Field(min_length=1, pattern=r"^[^/:@]+$", description="registered model of the students")
+    teacher: str = Field(min_length=1, pattern=r"^[^/:@]+$", description="registered model of the teachers")
+
+
+class Params(Frozen):
+    """Every choice that changes a number."""
+
+    data: DataParams
+    workload: WorkloadChoice
+    validation: ValidationParams = Field(default_factory=ValidationParams)
+    teacher: TeacherParams
+    soft_targets: SoftTargetParams = Field(default_factory=SoftTargetParams)
+    student: StudentParams
+    evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
+    gate: GateParams
+    registry: RegistryParams
+
+    @model_validator(mode="after")
+    def _no_contradictions(self) -> Params:
+        problems = list(_contradictions(self))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def _contradictions(params: Params) -> Iterator[str]:
+    metrics = params.workload.build().directions
+    if params.gate.metric not in metrics:
+        yield f"gate.metric {params.gate.metric!r} is not a metric of this workload (it has: {', '.join(sorted(metrics))})"
+    if params.student.model == params.teacher.model and params.student.objective.alpha > 0:
+        yield "student.model is the teacher's own model: there is nothing to make smaller"
+    if params.teacher.source.kind != "train" and params.teacher.train != TrainParams():
+        yield f"teacher.train is set, but teacher.source.kind is {params.teacher.source.kind!r}: nothing would be trained"
+
+
+def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
+    """Read *path*, apply 'a.b.c=value' *overrides* and type the whole; ParamsError lists every problem."""
+    tree, lines = _read(path)
+    problems = [problem for override in overrides if (problem := _apply(tree, override))]
+    if problems:
+        raise ParamsError(_message(path, problems))
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        problems = [_describe(details, tree, lines) for details in error.errors()]
+        raise ParamsError(_message(path, problems)) from error
+
+
+def _message(path: Path, problems: Sequence[str]) -> str:
+    count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
+    return f"{path} has {count}:\n" + "\n".join(f"  {problem}" for problem in problems)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        tree = yaml.safe_load(text)
+    except FileNotFoundError as error:
+        raise ParamsError(
+            f"{path} does not exist; run from the project's folder or name a file with --params"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ParamsError(f"{path} must be a mapping of sections ({', '.join(Params.model_fields)})")
+    return tree, dict(_lines(node, ())) if node else {}
+
+
+def _lines(node: yaml.Node, at: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    yield at, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*at, key.value), key.start_mark.line + 1
+            yield from ((place, line) for place, line in _lines(value, (*at, key.value)) if place != (*at, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _lines(value, (*at, index))
+
+
+def _apply(tree: dict[str, Any], override: str) -> str | None:
+    """Set one 'a.b.c=value' in *tree*; the value is YAML. Returns what is wrong with it, if anything."""
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        return f"--set {override!r} is not of the form section.field=value"
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return f"--set {override!r}: the value is not valid YAML"
+    *parents, last = dotted.split(".")
+    target = tree
+    for name in parents:
+        target = target.setdefault(name, {})
+        if not isinstance(target, dict):
+            return f"--set {override!r}: {name} is not a section"
+    target[last] = value
+    return None
+
+
+def _describe(details: Any, tree: dict[str, Any], lines: Mapping[tuple[str | int, ...], int]) -> str:
+    place = _real_place(details, tree)
+    name = ".".join(str(part) for part in place) or "(whole file)"
+    line = next((lines[place[:end]] for end in range(len(place), 0, -1) if place[:end] in lines), None)
+    where = f"{name} (line {line})" if line else name
+    return f"{where}: {_problem(details, place, tree)}"
+
+
+def _real_place(details: Any, tree: Any) -> tuple[str | int, ...]:
+    """The place of a problem without the tags of discriminated unions, which are no keys of the file."""
+    loc, is_a_key = details["loc"], details["type"] in ("missing", "extra_forbidden")
+    place: list[str | int] = []
+    for index, part in enumerate(loc):
+        if isinstance(tree, dict) and part not in tree and not (is_a_key and index + 1 == len(loc)):
+            continue
+        place.append(part)
+        tree = tree[part] if _holds(tree, part) else None
+    return tuple(place)
+
+
+def _holds(tree: Any, part: str | int) -> bool:
+    return (isinstance(tree, dict) and part in tree) or (
+        isinstance(tree, list) and isinstance(part, int) and part < len(tree)
+    )
+
+
+def _problem(details: Any, place: tuple[str | int, ...], tree: Any) -> str:
+    kind, message = details["type"], details["msg"]
+    if kind == "extra_forbidden":
+        return f"no such parameter{_did_you_mean(str(place[-1]), _siblings(place[:-1], tree))}"
+    if kind == "missing":
+        return "is required"
+    value = details["input"]
+    shown = "" if isinstance(value, dict | BaseModel) else f" (is {value!r})"
+    return message.removeprefix("Value error, ") + shown
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known here: {', '.join(known)}" if known else ""
+
+
+def _siblings(place: tuple[str | int, ...], tree: Any) -> tuple[str, ...]:
+    """Field names that are allowed at *place*; for a plugin, those of the one that is named there."""
+    models: list[type[BaseModel]] = [Params]
+    for part in place:
+        tree = tree[part] if _holds(tree, part) else None
+        if isinstance(part, int):
+            continue
+        fields = [model.model_fields[part] for model in models if part in model.model_fields]
+        models = [_named(found, tree) for field in fields for found in _models_in(field.annotation)]
+    return tuple(dict.fromkeys(name for model in models for name in model.model_fields))
+
+
+def _named(model: type[BaseModel], tree: Any) -> type[BaseModel]:
+    """The Params of the plugin that *tree* names, where *model* is the base class of a family."""
+    family = FAMILIES.get(model)
+    return plugins.params_class(family, tree["name"]) if family and isinstance(tree, dict) and "name" in tree else model
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) is not None:
+        for argument in get_args(annotation):
+            yield from _models_in(argument)

@@ -1,0 +1,102 @@
+"""torch.export programs as files: any batch size, the same bytes for the same weights, nothing pickled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.errors import ExportError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+    from torch.export import ExportedProgram
+
+EXAMPLE_ROWS = 2
+"""A batch of one would be taken for a constant."""
+TOLERANCE = 1e-5
+"""Largest difference of a logit between a live model and its export."""
+
+
+def trace(module: nn.Module, sample_shape: tuple[int, ...]) -> ExportedProgram:
+    """Export *module*, which takes uint8 [B, *S], for every B; raises ExportError where it cannot be."""
+    import torch
+
+    example = torch.zeros(EXAMPLE_ROWS, *sample_shape, dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        program = torch.export.export(module.eval(), (example,), dynamic_shapes=({0: batch},))
+    except Exception as error:  # the exporter raises dozens of types, and all mean the same to the user
+        reason = str(error).strip().partition("\n")[0]
+        raise ExportError(f"{type(module).__name__} cannot be exported for every batch size: {reason}") from error
+    forget_traces(program)
+    return program
+
+
+def forget_traces(program: ExportedProgram) -> None:
+    """Drop the source lines and paths of the machine that traced it: they would change the bytes and nothing else."""
+    from torch.fx import GraphModule
+
+    for module in program.graph_module.modules():
+        if isinstance(module, GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)
+
+
+def save_program(program: ExportedProgram, path: Path) -> None:
+    """Write *program*; the name of *path* is in the archive, so equal bytes need an equal name.
+
+    Without its example inputs no record of the archive is a pickle.
+    """
+    import torch
+
+    program.example_inputs = None
+    torch.export.save(program, path)
+
+
+def load_program(path: Path) -> nn.Module:
+    """The module of a saved program: uint8 [B, *S] -> float32 [B, C]; raises ExportError on anything else."""
+    import torch
+
+    try:
+        return torch.export.load(path).module()
+    except Exception as error:  # whatever a damaged archive provokes
+        raise ExportError(f"{path} is not a torch.export archive that this torch can read: {error}") from error
+
+
+def largest_difference(
+    live: nn.Module, other: nn.Module, samples: NDArray[np.uint8], batches: tuple[int, ...]
+) -> float:
+    """Largest difference of any logit between two modules over batches of these sizes of *samples* [N, *S].
+
+    Not finite when either of them says something that is not, or rows of another shape.
+    """
+    return max(_difference(live, other, _batch(samples, size)) for size in batches)
+
+
+def _batch(samples: NDArray[np.uint8], size: int) -> Tensor:
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(samples[np.arange(size) % len(samples)]))
+
+
+def _difference(live: nn.Module, other: nn.Module, batch: Tensor) -> float:
+    import torch
+
+    with torch.no_grad():
+        expected, found = live(batch), other(batch)
+    if expected.shape != found.shape:
+        return float("inf")
+    # NaN minus NaN stays NaN and would win no comparison: say infinity instead.
+    return float((expected.double() - found.double()).abs().max().nan_to_num(nan=float("inf")))
+
+
+def demand_parity(difference: float, what: str) -> None:
+    """Raise ExportError when *difference* is beyond TOLERANCE."""
+    if not difference <= TOLERANCE:
+        raise ExportError(
+            f"{what} differs from the live model by up to {difference:.3g} in a logit (allowed: {TOLERANCE:g}); "
+            "look for randomness, training-mode layers or branches on the data in the model's forward"
+        )

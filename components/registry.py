@@ -1,0 +1,435 @@
+"""The MLflow registry door: versions are projections of model artifacts, found by digest, and aliases are read back."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from components.artifacts.artifact import Artifact, FileEntry, payload_digest, sha256_of, write_json
+from components.errors import BadInputError, ExportError, ServerError
+from components.tracking import alone, client, vendor_errors, without_password
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models import ModelSignature
+    from numpy.typing import NDArray
+    from torch import nn
+
+DIGEST_TAG = "potstill.digest"
+PARITY_BATCHES = (1, 2, 7)
+EXAMPLE_ROWS = 2
+PROGRAM = Path("data", "model.pt2")
+"""Where MLflow's torch.export flavour keeps the program."""
+READY_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredVersion:
+    """One version of one registered model."""
+
+    name: str
+    version: str
+    uri: str
+    """models:/<name>/<version>: never an alias, so it means the same tomorrow."""
+    digest: str
+    """Of the artifact it was made from; '' when something else registered it."""
+    run_id: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    created: bool = False
+    """By this very call."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """What a model URI meant when it was asked."""
+
+    uri: str
+    """Pinned: a version or a logged model, no alias."""
+    digest: str
+
+
+def register_model(
+    tracking_uri: str,
+    *,
+    name: str,
+    artifact: Artifact,
+    run_id: str,
+    sample_shape: tuple[int, ...],
+    tags: Mapping[str, str],
+    lock_dir: Path,
+    metadata: Mapping[str, Any] | None = None,
+) -> RegisteredVersion:
+    """Register the model in *artifact* under *name* unless a version with its digest is there already.
+
+    It is logged to *run_id* as a torch.export program (uint8 [B, *S] -> float32 [B, C], any B), read back
+    from the server and held against the live model before there is a version of it. Raises ServerError,
+    and ExportError when the two disagree.
+    """
+    with alone(lock_dir, tracking_uri, name), vendor_errors(tracking_uri):
+        mlflow_client = client(tracking_uri)
+        found = _find(mlflow_client, name, artifact.digest)
+        if found is not None:
+            return _registered(found)
+        all_tags = {**{key: str(value) for key, value in tags.items()}, DIGEST_TAG: artifact.digest}
+        wanted = _Wanted(name, artifact, run_id, sample_shape, all_tags, metadata or {})
+        model_id = _logged_model(mlflow_client, tracking_uri, wanted)
+        return _registered(_create_version(mlflow_client, tracking_uri, wanted, model_id), created=True)
+
+
+def current(tracking_uri: str, name: str, alias: str) -> RegisteredVersion | None:
+    """The version that *alias* stands for; None without such a model or alias."""
+    with vendor_errors(tracking_uri):
+        version = _aliases(client(tracking_uri), name).get(alias)
+        return None if version is None else _registered(client(tracking_uri).get_model_version(name, str(version)))
+
+
+def set_alias(tracking_uri: str, name: str, alias: str, version: str) -> RegisteredVersion:
+    """Move *alias* to *version* and read it back; raises ServerError when it does not stand there then."""
+    with vendor_errors(tracking_uri):
+        mlflow_client = client(tracking_uri)
+        mlflow_client.set_registered_model_alias(name, alias, version)
+        found = _aliases(mlflow_client, name).get(alias)
+        if str(found) != str(version):
+            raise ServerError(
+                f"alias {alias!r} of {name!r} was set to version {version} but stands on {found or 'none'}: "
+                "something else moved it at the same moment; run the same command again"
+            )
+        return _registered(mlflow_client.get_model_version(name, version))
+
+
+def resolve_model(uri: str, tracking_uri: str) -> ResolvedModel:
+    """Pin *uri* (models:/name@alias, models:/name/version, models:/m-id or runs:/run/path) and digest what it means.
+
+    Raises BadInputError when there is no such model.
+    """
+    with _asked_for(uri, tracking_uri):
+        mlflow_client = client(tracking_uri)
+        pinned, tags = _pin(mlflow_client, uri)
+        digest = tags.get(DIGEST_TAG)
+        if digest is None:
+            with _downloaded(pinned, tracking_uri) as folder:
+                digest = _content_digest(folder / PROGRAM.parent)
+        return ResolvedModel(pinned, digest)
+
+
+def load_registered(uri: str, tracking_uri: str) -> nn.Module:
+    """The registered program itself: uint8 [B, *S] -> float32 [B, C]. Raises BadInputError for models of other kinds."""
+    with _asked_for(uri, tracking_uri), _downloaded(uri, tracking_uri) as folder:
+        return _load(folder, uri)
+
+
+def download_model(uri: str, tracking_uri: str, out: Path) -> None:
+    """Leave `model.pt2` and `model.json` in *out*, as components.saved_models.load_model reads them.
+
+    Raises BadInputError for a model that is no torch.export program of one uint8 input.
+    """
+    with _asked_for(uri, tracking_uri), _downloaded(uri, tracking_uri) as folder:
+        _load(folder, uri)  # MLflow refuses an archive with pickles in it here
+        shape, num_classes = _interface(folder, uri)
+        shutil.copyfile(folder / PROGRAM, out / PROGRAM.name)
+        described = {"format": "torch_export", "sample_shape": shape, "num_classes": num_classes}
+        write_json(out / "model.json", described)
+
+
+def version_url(tracking_uri: str, version: RegisteredVersion) -> str:
+    """The version's page; '' without a server."""
+    if not tracking_uri.startswith(("http://", "https://")):
+        return ""
+    return f"{without_password(tracking_uri).rstrip('/')}/#/models/{quote(version.name)}/versions/{version.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A version that is not there yet."""
+
+    name: str
+    artifact: Artifact
+    run_id: str
+    sample_shape: tuple[int, ...]
+    tags: Mapping[str, str]
+    metadata: Mapping[str, Any]
+
+
+def _logged_model(mlflow_client: MlflowClient, tracking_uri: str, wanted: _Wanted) -> str:
+    """The id of a model of that run whose status is READY: one that was finished before, or logged and compared now."""
+    logged = _begin_model(mlflow_client, wanted)
+    if logged.status != "READY":
+        _upload_and_compare(mlflow_client, tracking_uri, logged, wanted)
+        mlflow_client.finalize_logged_model(logged.model_id, "READY")
+    return str(logged.model_id)
+
+
+def _begin_model(mlflow_client: MlflowClient, wanted: _Wanted) -> LoggedModel:
+    """What an earlier attempt left, finished or not, or else a new one that the run knows as its output."""
+    from mlflow.entities import LoggedModelOutput
+
+    run = mlflow_client.get_run(wanted.run_id)
+    filter_string = f"tags.`{DIGEST_TAG}` = '{wanted.artifact.digest}'"
+    found = mlflow_client.search_logged_models([run.info.experiment_id], filter_string)
+    usable = [model for model in found if model.source_run_id == wanted.run_id and model.status in ("READY", "PENDING")]
+    logged = min(
+        usable, key=lambda model: (model.status != "READY", model.creation_timestamp), default=None
+    ) or mlflow_client.create_logged_model(
+        run.info.experiment_id, wanted.name, source_run_id=wanted.run_id, tags=dict(wanted.tags)
+    )
+    if logged.model_id not in {output.model_id for output in run.outputs.model_outputs}:
+        mlflow_client.log_outputs(wanted.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return logged
+
+
+def _upload_and_compare(mlflow_client: MlflowClient, tracking_uri: str, logged: LoggedModel, wanted: _Wanted) -> None:
+    from components.saved_models import load_model
+
+    live, samples = load_model(wanted.artifact), _samples(wanted.sample_shape)
+    with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
+        folder = Path(scratch) / "model"
+        _save(live, samples, folder, logged, wanted.metadata)
+        mlflow_client.log_model_artifacts(logged.model_id, str(folder))
+    try:
+        _demand_same(live, samples, f"models:/{logged.model_id}", tracking_uri)
+    except ExportError:
+        mlflow_client.finalize_logged_model(logged.model_id, "FAILED")
+        raise
+
+
+def _create_version(mlflow_client: MlflowClient, tracking_uri: str, wanted: _Wanted, model_id: str) -> ModelVersion:
+    _ensure_name(mlflow_client, wanted.name)
+    with _default_tracking_uri(tracking_uri):
+        return mlflow_client.create_model_version(
+            wanted.name,
+            f"models:/{model_id}",
+            wanted.run_id,
+            dict(wanted.tags),
+            await_creation_for=READY_SECONDS,
+            model_id=model_id,
+        )
+
+
+def _save(
+    live: nn.Module, samples: NDArray[np.uint8], folder: Path, logged: LoggedModel, metadata: Mapping[str, Any]
+) -> None:
+    import mlflow.pytorch
+    from mlflow.models import Model
+
+    model = Model(
+        artifact_path=logged.artifact_location,
+        model_uuid=logged.model_id,
+        run_id=logged.source_run_id,
+        model_id=logged.model_id,
+    )
+    with _without_source_lines():
+        mlflow.pytorch.save_model(
+            live,
+            str(folder),
+            mlflow_model=model,
+            signature=_signature(live, samples),
+            input_example=samples[:EXAMPLE_ROWS],
+            pip_requirements=_requirements(),
+            serialization_format="pt2",
+            metadata=dict(metadata),
+        )
+
+
+@contextmanager
+def _without_source_lines() -> Iterator[None]:
+    """Keep this machine's paths out of the program."""
+    from torch.fx import config
+
+    before, config.do_not_emit_stack_traces = config.do_not_emit_stack_traces, True
+    try:
+        yield
+    finally:
+        config.do_not_emit_stack_traces = before
+
+
+def _requirements() -> list[str]:
+    """What a process needs to load the model: this project is not among it."""
+    from importlib.metadata import version
+
+    return [f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", "numpy", "torch")]
+
+
+def _signature(live: nn.Module, samples: NDArray[np.uint8]) -> ModelSignature:
+    import numpy as np
+    import torch
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    with torch.no_grad():
+        logits = live(torch.from_numpy(samples[:EXAMPLE_ROWS])).numpy()
+    return ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *samples.shape[1:]), "samples")]),
+        outputs=Schema([TensorSpec(logits.dtype, (-1, *logits.shape[1:]), "logits")]),
+    )
+
+
+def _samples(sample_shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A few random ones, the same every time: [max(PARITY_BATCHES), *S]."""
+    import numpy as np
+
+    return np.random.default_rng(0).integers(0, 256, (max(PARITY_BATCHES), *sample_shape), dtype=np.uint8)
+
+
+def _demand_same(live: nn.Module, samples: NDArray[np.uint8], uri: str, tracking_uri: str) -> None:
+    from components.programs import demand_parity, largest_difference
+
+    with _downloaded(uri, tracking_uri) as folder:
+        loaded = _load(folder, uri)
+    try:
+        difference = largest_difference(live, loaded, samples, PARITY_BATCHES)
+    except Exception as error:  # a program that was frozen to one batch size raises on every other
+        reason = str(error).strip().partition("\n")[0]
+        raise ExportError(f"the logged model {uri} cannot predict batches of {PARITY_BATCHES}: {reason}") from error
+    demand_parity(difference, f"the logged model {uri}")
+
+
+def _ensure_name(mlflow_client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        mlflow_client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+@contextmanager
+def _default_tracking_uri(tracking_uri: str) -> Iterator[None]:
+    """Without a server, MLflow's own store looks logged models up at the default URI, whatever its client was told."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MLFLOW_TRACKING_URI"]
+        else:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def _find(mlflow_client: MlflowClient, name: str, digest: str) -> ModelVersion | None:
+    found = mlflow_client.search_model_versions(f"name = '{name}' and tags.`{DIGEST_TAG}` = '{digest}'")
+    ready = [version for version in found if version.status == "READY"]
+    return min(ready, key=lambda version: int(version.version), default=None)
+
+
+def _aliases(mlflow_client: MlflowClient, name: str) -> Mapping[str, Any]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        aliases: Mapping[str, Any] = mlflow_client.get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return {}
+    return aliases
+
+
+def _registered(found: ModelVersion, *, created: bool = False) -> RegisteredVersion:
+    version, tags = str(found.version), dict(found.tags)
+    uri = f"models:/{found.name}/{version}"
+    return RegisteredVersion(found.name, version, uri, tags.get(DIGEST_TAG, ""), found.run_id or "", tags, created)
+
+
+@contextmanager
+def _asked_for(uri: str, tracking_uri: str) -> Iterator[None]:
+    """Errors about a URI that the user named: what is not there is bad input, not a broken server."""
+    from mlflow.exceptions import MlflowException
+
+    with vendor_errors(tracking_uri):
+        try:
+            yield
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            where = without_password(tracking_uri)
+            raise BadInputError(f"no model {uri!r} at {where}: {error.message}") from error
+
+
+def _pin(mlflow_client: MlflowClient, uri: str) -> tuple[str, Mapping[str, str]]:
+    """A URI without an alias, and the tags that stand there."""
+    if match := re.fullmatch(r"models:/(m-[0-9a-f]+)", uri):
+        return uri, mlflow_client.get_logged_model(match[1]).tags
+    if match := re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri):
+        name, alias, version = match.groups()
+        version = version or str(mlflow_client.get_model_version_by_alias(name, alias).version)
+        return f"models:/{name}/{version}", mlflow_client.get_model_version(name, version).tags
+    if match := re.fullmatch(r"runs:/([^/]+)/(.+)", uri):
+        return _pin_in_run(mlflow_client, uri, *match.groups())
+    raise BadInputError(
+        f"model URI {uri!r} is none of models:/<name>@<alias>, models:/<name>/<version>, models:/m-<id>, runs:/<run>/<path>"
+    )
+
+
+def _pin_in_run(mlflow_client: MlflowClient, uri: str, run_id: str, path: str) -> tuple[str, Mapping[str, str]]:
+    """The model that the run logged under the name *path*, or else its plain artifact."""
+    experiment_id = mlflow_client.get_run(run_id).info.experiment_id
+    found = mlflow_client.search_logged_models([experiment_id], f"source_run_id = '{run_id}' and name = '{path}'")
+    return (f"models:/{found[0].model_id}", found[0].tags) if found else (uri, {})
+
+
+@contextmanager
+def _downloaded(uri: str, tracking_uri: str) -> Iterator[Path]:
+    """The model's folder, for a while."""
+    from mlflow.artifacts import download_artifacts
+
+    mlflow_client = client(tracking_uri)
+    location = _location(mlflow_client, _pin(mlflow_client, uri)[0])
+    with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
+        yield Path(download_artifacts(location, dst_path=scratch, tracking_uri=tracking_uri, registry_uri=tracking_uri))
+
+
+def _location(mlflow_client: MlflowClient, pinned: str) -> str:
+    """Where the files are: MLflow itself would look a models:/ URI up at the process-wide tracking URI."""
+    scheme, _, rest = pinned.partition(":/")
+    if scheme == "runs":
+        run_id, _, path = rest.partition("/")
+        return f"{mlflow_client.get_run(run_id).info.artifact_uri}/{path}"
+    if "/" in rest:
+        name, version = rest.split("/")
+        source = str(mlflow_client.get_model_version_download_uri(name, version))
+        return _location(mlflow_client, source) if source.startswith(("models:/", "runs:/")) else source
+    return str(mlflow_client.get_logged_model(rest).artifact_location)
+
+
+def _load(folder: Path, uri: str) -> nn.Module:
+    import mlflow.pytorch
+
+    if not (folder / PROGRAM).is_file():
+        raise BadInputError(
+            f"{uri} holds no torch.export program (no {PROGRAM.as_posix()}): log it again with "
+            "mlflow.pytorch.log_model(..., serialization_format='pt2'); pickled models are not loaded"
+        )
+    loaded: nn.Module = mlflow.pytorch.load_model(str(folder))
+    return loaded
+
+
+def _interface(folder: Path, uri: str) -> tuple[list[int], int]:
+    """Sample shape and number of classes, from the model's signature."""
+    from mlflow.models import Model
+
+    signature = Model.load(str(folder)).signature
+    inputs = signature.inputs.inputs if signature and signature.inputs else []
+    outputs = signature.outputs.inputs if signature and signature.outputs else []
+    if len(inputs) != 1 or len(outputs) != 1 or str(inputs[0].type) != "uint8" or len(outputs[0].shape) != 2:
+        wanted = "uint8 [-1, *sample shape] -> logits [-1, classes]"
+        raise BadInputError(f"{uri}: the signature must be {wanted}, but is {signature}")
+    return list(inputs[0].shape[1:]), int(outputs[0].shape[1])
+
+
+def _content_digest(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return payload_digest(
+        tuple(FileEntry(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path)) for path in files)
+    )

@@ -1,0 +1,240 @@
+"""One self-contained HTML page, its pictures and its Markdown twin, rendered from artifacts; same input, same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.gate import Decision
+from components.report import table
+from components.report.data import ReportData, StepRecord
+from components.report.findings import find
+from components.report.style import ARMS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAGE = "report.html"
+MARKDOWN = "report.md"
+PLOTS = "plots"
+TITLE = "Distillation report"
+CODE_CHARACTERS = 12
+"""Values without spaces from this length on are hashes and addresses, set in a monospaced face."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading, a sentence and figures."""
+
+    title: str
+    caption: str
+    figures: tuple[Any, ...]
+    three: bool = False
+    """Small figures, three to a row where there is room."""
+
+
+def write_report(folder: Path, report: ReportData) -> Path:
+    """Write report.html, report.md and plots/*.png into *folder*; returns the page's path."""
+    drawn, examples = write_plots(folder / PLOTS, report)
+    (folder / MARKDOWN).write_text(to_markdown(report), encoding="utf-8")
+    page = folder / PAGE
+    page.write_text(_html(report, drawn, examples), encoding="utf-8")
+    return page
+
+
+def write_plots(folder: Path, report: ReportData) -> tuple[dict[str, Figure], dict[str, Figure]]:
+    """Write every figure as *folder*/<name>.png; returns them, the examples apart."""
+    from components.report.plots import figures, png
+
+    drawn, examples = figures(report), example_figures(report)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in (drawn | examples).items():
+        png(figure, folder / f"{name}.png")
+    return drawn, examples
+
+
+def to_markdown(report: ReportData) -> str:
+    """The decision, the table and the finding: what fits in a Prefect artifact or a pull request."""
+    finding = find(report.metrics)
+    decided = [f"**{_headline(report.decision)}**", "", *_reason_lines(report.decision), ""] if report.decision else []
+    found = [f"**{finding.headline}.**", "", *(f"- {sentence}" for sentence in finding.sentences)]
+    lines = [f"# {TITLE}", "", *decided, table.to_markdown(table.final_table(report)), *found]
+    return "\n".join(lines) + "\n"
+
+
+def example_figures(report: ReportData) -> dict[str, Figure]:
+    """File name without ending -> the samples on which student and teacher disagree, softened by the temperature."""
+    from components.report.disagreements import disagreements
+    from components.report.plots import soft_example
+
+    found = disagreements(report)
+    names = [entry["class_name"] for entry in report.metrics["per_class"]]
+    samples = _pictures(report, [one.row for one in found])
+    return {
+        f"disagreement_{number}": soft_example(
+            sample,
+            one.student,
+            one.teacher,
+            names,
+            f"label {names[one.label]}: teacher says {names[one.teacher_says]}, student {names[one.student_says]}",
+        )
+        for number, (one, sample) in enumerate(zip(found, samples, strict=True), start=1)
+    }
+
+
+def _pictures(report: ReportData, rows: Sequence[int]) -> list[Any]:
+    """The samples [channels, height, width] of *rows*, or None for each where there is nothing to see."""
+    import numpy as np
+
+    from components.report.plots import is_picture
+
+    data = report.artifacts.get("data")
+    if data is None:
+        return [None] * len(rows)
+    samples = np.load(data.file("samples.npy"), mmap_mode="r", allow_pickle=False)
+    return [np.asarray(samples[row]) if is_picture(samples.shape[1:]) else None for row in rows]
+
+
+def _html(report: ReportData, drawn: Mapping[str, Figure], examples: Mapping[str, Figure]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(
+        title=f"{TITLE}: {report.params.registry.student}",
+        subtitle=_subtitle(report),
+        decision=_decision(report.decision),
+        table=table.final_table(report),
+        finding=find(report.metrics),
+        sections=list(_sections(report, drawn, examples)),
+        per_class=report.metrics["per_class"],
+        arms=ARMS,
+        soft_targets=_soft_targets(report),
+        lineage=list(_lineage(report).items()),
+        is_code=_is_code,
+        steps=report.steps,
+        total=_total(report.steps),
+        percent=table.percent,
+        duration=table.duration,
+    )
+
+
+def _subtitle(report: ReportData) -> str:
+    params = report.params
+    objective = params.student.objective
+    return " · ".join(
+        (
+            f"{params.data.path} at {params.data.revision}",
+            f"teacher {params.teacher.model.name}, student {params.student.model.name}",
+            f"objective {objective.name}, temperature {report.temperature:g}, alpha {objective.alpha:g}",
+        )
+    )
+
+
+def _decision(decision: Decision | None) -> Mapping[str, Any] | None:
+    if decision is None:
+        return None
+    tone = {"promote": "good", "refuse": "bad", "already_champion": ""}[decision.outcome]
+    return {"headline": _headline(decision), "tone": tone, "reasons": decision.reasons}
+
+
+def _headline(decision: Decision) -> str:
+    if decision.outcome == "promote":
+        return "Promoted: this student is the champion"
+    if decision.outcome == "already_champion":
+        return "This student is the champion already: nothing was moved"
+    return f"Refused: {len(decision.broken)} of {len(decision.reasons)} bounds broken, nothing was moved"
+
+
+def _reason_lines(decision: Decision) -> list[str]:
+    return [f"- {'✓' if reason.kept else '✗'} {reason.bound}: {reason.text}" for reason in decision.reasons]
+
+
+def _sections(report: ReportData, drawn: Mapping[str, Figure], examples: Mapping[str, Figure]) -> Iterator[Section]:
+    level = f"{100 * report.metrics['confidence']:g}{table.SPACE}%"
+    told = (
+        ("Size, speed and accuracy", f"Bars are {level} intervals of the accuracy.", "accuracy_by", False),
+        ("Learning curves", "The validation split is the one to choose parameters on; the table above is about the test split.", "learning_curve", False),
+        (
+            "Calibration",
+            f"On the dotted line, confidence is what it claims. Bars are {level} intervals; hollow marks have fewer than "
+            "10 samples.",
+            "reliability",
+            True,
+        ),
+        ("Confusion", "Darker is a larger share of the class (on a square-root scale, so that rare confusions show).",
+         "confusion", False),
+    )  # fmt: skip
+    for title, caption, prefix, three in told:
+        chosen = {name: figure for name, figure in drawn.items() if name.startswith(prefix)}
+        if chosen:
+            yield Section(title, caption, _inline(chosen), three)
+    if examples:
+        yield Section(
+            "Where student and teacher disagree",
+            f"The test samples with the largest divergence; probabilities softened at T = {report.temperature:g}.",
+            _inline(examples),
+        )
+
+
+def _inline(figures: Mapping[str, Figure]) -> tuple[Any, ...]:
+    from markupsafe import Markup
+
+    from components.report.plots import inline_svg
+
+    # Matplotlib drew and escaped it; nothing of the user's reaches it as markup.
+    return tuple(Markup(inline_svg(figure, name.replace("_", " "))) for name, figure in figures.items())  # noqa: S704
+
+
+def _soft_targets(report: ReportData) -> Mapping[str, Any] | None:
+    """Codec, size and measured error of the stored logits."""
+    artifact = report.artifacts.get("soft_targets")
+    if artifact is None:
+        return None
+    header = artifact.read_json("soft_targets.json")
+    rows = header["num_views"] * header["num_rows"]
+    stored, plain = rows * header["row_stride_bytes"], rows * header["num_classes"] * 4
+    facts = [
+        ("codec", header["codec"]),
+        ("rows", f"{header['num_rows']:,} samples × {header['num_views']} views × {header['num_classes']} classes"),
+        ("bytes", f"{table.byte_count(stored)} ({plain / stored:.1f} × smaller than float32)"),
+        ("bound asked for", f"mean KL ≤ {report.params.soft_targets.max_kl:g} nats"),
+        ("key", artifact.key),
+        ("digest", artifact.digest),
+    ]
+    errors = [
+        (f"{float(temperature):g}", f"{error['mean_kl']:.2e}", f"{error['p99_kl']:.2e}")
+        for temperature, error in sorted(header["error"].items(), key=lambda item: float(item[0]))
+    ]
+    return {"facts": facts, "errors": errors}
+
+
+def _lineage(report: ReportData) -> Mapping[str, Any]:
+    """What the caller knows, then what the artifacts themselves say."""
+    digests = {f"{name.replace('_', ' ')} digest": artifact.digest for name, artifact in report.artifacts.items()}
+    holdout = {"holdout digest": report.metrics["holdout"]["digest"]}
+    return {**report.lineage, **digests, **holdout, **report.links}
+
+
+def _is_code(value: object) -> bool:
+    text = str(value)
+    return len(text) >= CODE_CHARACTERS and not any(character.isspace() for character in text)
+
+
+def _total(steps: Sequence[StepRecord]) -> Mapping[str, Any]:
+    now, made = sum(step.seconds for step in steps), sum(step.seconds_when_made for step in steps)
+    cached = [step for step in steps if step.cached]
+    saved = sum(max(step.seconds_when_made - step.seconds, 0.0) for step in cached)
+    sentence = (
+        f"{len(cached)} of {len(steps)} steps came from the store, which saved {table.duration(saved)}."
+        if cached
+        else "Nothing of this was in the store before; the next run with the same data, parameters and code finds it there."
+    )
+    return {"seconds": now, "seconds_when_made": made, "sentence": sentence}

@@ -1,0 +1,161 @@
+"""Whether a teacher's soft targets deserve a student: its accuracy, calibration and softness, and the store's truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from components.contracts import UNLABELLED
+from components.errors import SoftTargetsRefusedError
+from components.evaluation import metrics
+from components.soft_targets.codec import CODECS, measure
+from components.soft_targets.writer import ask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from components.params import SoftTargetParams
+    from components.soft_targets.reader import SoftTargets
+    from components.soft_targets.writer import Teacher
+    from components.views import ViewBank
+
+LIVE_ROWS = 256
+PERCENTILES = (1, 5, 50, 95, 99)
+
+
+def quality(
+    targets: SoftTargets,
+    *,
+    labels: NDArray[np.int64],
+    teacher: Teacher,
+    bank: ViewBank,
+    params: SoftTargetParams,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Figures on the stored rows, as plain data.
+
+    *labels* [N of the data set]; UNLABELLED rows do not count toward accuracy and calibration. *teacher* is asked
+    again about LIVE_ROWS random rows. All entropies and KLs are in nats.
+    """
+    first_view = _decoded(targets, slice(0, len(targets.rows)))
+    return {
+        "finite": all(bool(np.isfinite(logits).all()) for logits in _chunks(targets)),
+        "labelled_rows": _on_labels(first_view, labels[targets.rows]),
+        "entropy": _entropies(targets, (1.0, *params.temperatures)),
+        "log_num_classes": float(np.log(targets.num_classes)),
+        "live": _against_live(targets, teacher, bank, params, seed),
+    }
+
+
+def _decoded(targets: SoftTargets, part: slice) -> NDArray[np.float32]:
+    stored = targets.stored[part]
+    logits = np.empty((len(stored), targets.num_classes), dtype=np.float32)
+    CODECS[targets.header.codec].decode(stored, logits)
+    return logits
+
+
+def _chunks(targets: SoftTargets) -> Iterator[NDArray[np.float32]]:
+    step = targets.header.rows_per_chunk
+    for start in range(0, len(targets.stored), step):
+        yield _decoded(targets, slice(start, start + step))
+
+
+def _on_labels(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float | int]:
+    """The teacher itself, in the first view; optimistic where it was trained on these very labels."""
+    known = labels != UNLABELLED
+    if not known.any():
+        return {"count": 0}
+    logits, labels = logits[known], labels[known]
+    return {
+        "count": int(known.sum()),
+        "accuracy": metrics.accuracy(logits, labels),
+        "nll": metrics.negative_log_likelihood(logits, labels),
+        "ece": metrics.expected_calibration_error(logits, labels),
+    }
+
+
+def _entropies(targets: SoftTargets, temperatures: tuple[float, ...]) -> dict[str, dict[str, float]]:
+    return {f"{temperature:g}": _entropy(targets, temperature) for temperature in dict.fromkeys(temperatures)}
+
+
+def _entropy(targets: SoftTargets, temperature: float) -> dict[str, float]:
+    """Over all rows of all views: the mean and percentiles."""
+    rows = np.concatenate([_entropy_rows(logits, temperature) for logits in _chunks(targets)])
+    percentiles = np.percentile(rows, PERCENTILES)
+    named = {f"p{percentile:02d}": float(value) for percentile, value in zip(PERCENTILES, percentiles, strict=True)}
+    return {"mean": float(rows.mean()), **named}
+
+
+def _entropy_rows(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    log_p = metrics.log_softmax(logits, temperature=temperature)
+    return np.asarray(-(np.exp(log_p) * log_p).sum(axis=1), dtype=np.float64)
+
+
+def _against_live(
+    targets: SoftTargets, teacher: Teacher, bank: ViewBank, params: SoftTargetParams, seed: int
+) -> dict[str, Any]:
+    """Random rows of random views, asked of the teacher again."""
+    flat = _some_places(len(targets.stored), seed)
+    views, places = np.divmod(flat, len(targets.rows))
+    stored = _decoded_at(targets, flat)
+    live = np.concatenate(
+        [
+            _live(teacher, bank, targets.rows[places[views == view]], int(view), params.batch_size)
+            for view in np.unique(views)
+        ]
+    )
+    table = measure(live, stored, params.temperatures)
+    return {
+        "rows": len(flat),
+        "kl": {f"{temperature:g}": row for temperature, row in table.items()},
+        "largest_logit_difference": float(np.abs(live - stored).max()),
+    }
+
+
+def _some_places(num_rows: int, seed: int) -> NDArray[np.int64]:
+    """Sorted, so that the rows of one view lie together."""
+    return np.sort(np.random.default_rng(seed).choice(num_rows, min(LIVE_ROWS, num_rows), replace=False))
+
+
+def _decoded_at(targets: SoftTargets, flat: NDArray[np.int64]) -> NDArray[np.float32]:
+    logits = np.empty((len(flat), targets.num_classes), dtype=np.float32)
+    CODECS[targets.header.codec].decode(targets.stored[flat], logits)
+    return logits
+
+
+def _live(teacher: Teacher, bank: ViewBank, rows: NDArray[np.int64], view: int, batch_size: int) -> NDArray[np.float32]:
+    import torch
+
+    parts = [torch.from_numpy(rows[start : start + batch_size]) for start in range(0, len(rows), batch_size)]
+    return np.concatenate([ask(teacher, bank.batch(part, view), batch_size) for part in parts])
+
+
+def refuse_if_poor(figures: Mapping[str, Any], params: SoftTargetParams) -> None:
+    """SoftTargetsRefusedError that names every figure beyond its bound."""
+    problems = list(_problems(figures, params))
+    if problems:
+        raise SoftTargetsRefusedError("soft targets refused:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+def _problems(figures: Mapping[str, Any], params: SoftTargetParams) -> Iterator[str]:
+    if not figures["finite"]:
+        yield "some stored logits are not finite numbers"
+    entropy, uniform = figures["entropy"]["1"]["mean"], figures["log_num_classes"]
+    if entropy < params.min_entropy_nats:
+        yield (
+            f"mean entropy at T=1 is {entropy:.3g} nats, below soft_targets.min_entropy_nats = {params.min_entropy_nats:g}: "
+            "as good as one-hot, so a student learns no more from them than from labels (an over-trained teacher?)"
+        )
+    if entropy > params.max_entropy_share * uniform:
+        yield (
+            f"mean entropy at T=1 is {entropy:.4g} nats, {entropy / uniform:.1%} of log C, above "
+            f"soft_targets.max_entropy_share = {params.max_entropy_share:g}: as good as uniform (an untrained teacher?)"
+        )
+    for temperature, error in figures["live"]["kl"].items():
+        if error["mean_kl"] > params.max_kl:
+            yield (
+                f"mean KL to the live teacher is {error['mean_kl']:.3g} nats at T={temperature} over "
+                f"{figures['live']['rows']} random rows, above soft_targets.max_kl = {params.max_kl:g}"
+            )

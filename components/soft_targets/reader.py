@@ -1,0 +1,143 @@
+"""Reads soft targets in any order: one gather a batch from the memory map, decode included."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from components.errors import ArtifactDamagedError, BadInputError, SoftTargetsRefusedError, some_of
+from components.soft_targets.codec import CODECS
+from components.soft_targets.header import LOGITS, ROWS, Header, Identity, differences, read_header
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from components.artifacts.artifact import Artifact
+
+
+class SoftTargets:
+    """A teacher's raw logits for V views of N samples, memory-mapped."""
+
+    def __init__(self, header: Header, rows: NDArray[np.int64], stored: NDArray[np.uint8]) -> None:
+        """*rows* [N]: the row in the data set of each stored sample; *stored* uint8 [V * N, row stride]."""
+        self.header = header
+        self.rows = rows
+        self.stored = stored
+        self._codec = CODECS[header.codec]
+        self._place = _places(rows)
+        self._buffers: dict[int, tuple[NDArray[np.uint8], NDArray[np.float32], Tensor]] = {}
+
+    @classmethod
+    def open(cls, artifact: Artifact) -> SoftTargets:
+        """Map an artifact of the soft-targets step; see `load`."""
+        return cls.load(artifact.root)
+
+    @classmethod
+    def load(cls, folder: Path) -> SoftTargets:
+        """Map the files in *folder*.
+
+        ArtifactDamagedError: header and files do not fit each other. SoftTargetsRefusedError: another schema.
+        """
+        header = read_header(folder)
+        if header.codec not in CODECS:
+            raise SoftTargetsRefusedError(
+                f"soft targets refused: codec {header.codec!r} is none of {', '.join(CODECS)}"
+            )
+        _check_size(folder / LOGITS, header)
+        # A plain array over the mapping: indexing np.memmap itself is several times slower.
+        stored = np.asarray(np.memmap(folder / LOGITS, dtype=np.uint8, mode="r"))
+        return cls(header, _read_rows(folder / ROWS, header), stored.reshape(-1, header.row_stride_bytes))
+
+    @property
+    def num_views(self) -> int:
+        return self.header.num_views
+
+    @property
+    def num_classes(self) -> int:
+        return self.header.num_classes
+
+    def matches(self, wanted: Identity, *, allow_mismatched_views: bool = False) -> None:
+        """SoftTargetsRefusedError that names every field in which these are not the targets of *wanted*."""
+        ignored = {"view_spec"} if allow_mismatched_views else set()
+        stored, asked = (side.model_dump(mode="json", exclude=ignored) for side in (self.header.identity, wanted))
+        found = list(differences(stored, asked))
+        if found:
+            raise SoftTargetsRefusedError(
+                f"soft targets refused: {some_of(found)}; run the soft_targets step for this student"
+            )
+
+    def gather(self, rows: Tensor, view: int) -> Tensor:
+        """Logits of view *view* (mod num_views) of data set *rows*; int64 [B] -> float32 [B, C] in host memory.
+
+        The result is a buffer that the next gather of as many rows overwrites. BadInputError: a row is not stored.
+        """
+        taken, decoded, tensor = self._buffer(len(rows))
+        self.read(self._flat(rows.numpy(force=True), view % self.num_views), taken)
+        self._codec.decode(taken, decoded)
+        return tensor
+
+    def read(self, flat: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Encoded rows at *flat* places 0..V*N-1 into *out*; int64 [B], uint8 [B, row stride]."""
+        # 'clip' spares a second buffer; the places have been checked.
+        np.take(self.stored, flat, axis=0, out=out, mode="clip")
+
+    def _flat(self, rows: NDArray[np.int64], view: int) -> NDArray[np.int64]:
+        try:
+            places = self._place.take(rows)
+        except IndexError:
+            places = np.array([-1])
+        if len(places) and (places.min() < 0 or rows.min() < 0):
+            raise BadInputError(self._unknown(rows))
+        return places + view * len(self.rows)
+
+    def _unknown(self, rows: NDArray[np.int64]) -> str:
+        unknown = np.setdiff1d(rows, self.rows).tolist()
+        return (
+            f"there are no soft targets for {len(unknown)} of {len(rows)} rows ({some_of(unknown)}): "
+            f"they hold the {len(self.rows)} rows of the training split"
+        )
+
+    def _buffer(self, num_rows: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], Tensor]:
+        if num_rows not in self._buffers:
+            self._buffers[num_rows] = self._new_buffer(num_rows)
+        return self._buffers[num_rows]
+
+    def _new_buffer(self, num_rows: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], Tensor]:
+        import torch
+
+        decoded = np.empty((num_rows, self.num_classes), dtype=np.float32)
+        exact = self.header.codec == "fp32" and np.little_endian
+        taken = decoded.view(np.uint8) if exact else np.empty((num_rows, self.header.row_stride_bytes), dtype=np.uint8)
+        return taken, decoded, torch.from_numpy(decoded)
+
+
+def _places(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Data set row -> place among the stored samples, -1 where there is none."""
+    places = np.full(int(rows.max()) + 1, -1, dtype=np.int64)
+    places[rows] = np.arange(len(rows))
+    return places
+
+
+def _check_size(path: Path, header: Header) -> None:
+    size = path.stat().st_size if path.exists() else 0
+    if size != header.num_bytes:
+        raise ArtifactDamagedError(
+            f"{path} has {size} bytes, and its header promises {header.num_bytes} "
+            f"({header.num_views} views x {header.num_rows} rows x {header.row_stride_bytes} bytes)"
+        )
+
+
+def _read_rows(path: Path, header: Header) -> NDArray[np.int64]:
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ArtifactDamagedError(f"{path} cannot be read: {error}") from error
+    if rows.dtype != np.int64 or rows.shape != (header.num_rows,) or (len(rows) and rows.min() < 0):
+        found = f"{rows.dtype} {list(rows.shape)}"
+        raise ArtifactDamagedError(
+            f"{path} is {found}, and the header promises int64 [{header.num_rows}] of row indices"
+        )
+    return rows

@@ -1,0 +1,84 @@
+"""What a step is; the Prefect task and the dvc.yaml stage both run the same one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.artifacts.artifact import Artifact
+from components.contracts import Progress
+from components.params import Params
+from components.settings import Settings
+
+if TYPE_CHECKING:
+    from components.artifacts.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a step looked up in the outside world, once, before it runs."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-able, part of the key: a content hash, a registry version's digest."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-able, for the run but outside the key: a commit, a tag."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a step may look up before it runs."""
+
+    params: Params
+    settings: Settings
+    inputs: Mapping[str, Artifact]
+    store: Store
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """What a step gets to run with."""
+
+    params: Params
+    settings: Settings
+    inputs: Mapping[str, Artifact]
+    resolved: Resolved
+    out: Path
+    """Empty directory to fill; what lands under out/measured stays outside the digest."""
+    work: Path
+    """Scratch that survives a kill and is the same for the same key: checkpoints live here."""
+    progress: Progress
+
+
+def nothing_to_resolve(_: World) -> Resolved:
+    return Resolved()
+
+
+def nothing_to_check(_artifact: Artifact, _params: Params) -> None:
+    return None
+
+
+def no_plugins(_: Params) -> Sequence[str]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One pure function of its inputs and parameters, with all that goes into its key."""
+
+    name: str
+    title: str
+    """For people: 'train the teacher'."""
+    inputs: tuple[str, ...]
+    """Names of the steps whose artifacts it reads."""
+    reads: Callable[[Params], Mapping[str, Any]]
+    """The parameters that this step reads, JSON-able; nothing else of params.yaml is in its key."""
+    run: Callable[[StepContext], None]
+    libraries: tuple[str, ...] = ()
+    """Distributions whose versions can change a number."""
+    plugins: Callable[[Params], Sequence[str]] = no_plugins
+    """Modules of the chosen plugin files, whose code counts."""
+    resolve: Callable[[World], Resolved] = nothing_to_resolve
+    check: Callable[[Artifact, Params], None] = nothing_to_check
+    """The step's own gate, run on its result also when that was cached; raises a RefusedError."""

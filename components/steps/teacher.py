@@ -1,0 +1,100 @@
+"""The teacher: trained here, or brought from a registry or a file, and held to its own floor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from components import plugins
+from components.artifacts.artifact import Artifact, write_json
+from components.errors import TeacherRefusedError
+from components.params import MlflowTeacher, Params, WeightsTeacher
+from components.steps import fitting
+from components.steps.step import Resolved, Step, StepContext, World
+
+
+def _reads(params: Params) -> Mapping[str, Any]:
+    teacher = params.teacher
+    if isinstance(teacher.source, MlflowTeacher):
+        return {"source": "mlflow", "workload": params.workload.model_dump(mode="json")}
+    if isinstance(teacher.source, WeightsTeacher):
+        return {
+            "source": "weights",
+            "workload": params.workload.model_dump(mode="json"),
+            "model": teacher.model.model_dump(mode="json"),
+        }
+    read = fitting.read_by_training(params, teacher.model, teacher.train, teacher.views, teacher.seed)
+    return {"source": "train", **read}
+
+
+def _plugins(params: Params) -> Sequence[str]:
+    if isinstance(params.teacher.source, MlflowTeacher):
+        return (plugins.module_name("workloads", params.workload.name),)
+    return fitting.training_plugins(params, params.teacher.model, params.teacher.views)
+
+
+def _resolve(world: World) -> Resolved:
+    from components.teachers import resolve_teacher
+
+    return resolve_teacher(world.params.teacher.source, world.settings)
+
+
+def _run(ctx: StepContext) -> None:
+    teacher = ctx.params.teacher
+    if isinstance(teacher.source, WeightsTeacher):
+        _from_weights(ctx, teacher.source)
+    elif isinstance(teacher.source, MlflowTeacher):
+        _from_registry(ctx)
+    else:
+        fitting.fit(
+            ctx, title="teacher", model=teacher.model, train=teacher.train, views=teacher.views, seed=teacher.seed
+        )
+
+
+def _from_weights(ctx: StepContext, source: WeightsTeacher) -> None:
+    from components.data.packed import open_packed
+    from components.saved_models import save_model
+    from components.teachers import weights_module
+
+    data = open_packed(ctx.inputs["data"])
+    model = ctx.params.teacher.model
+    module = weights_module(source.file, ctx.resolved.facts["weights_sha256"], model, data.spec)
+    save_model(ctx.out, module, model, data.spec)
+    write_json(ctx.out / fitting.HISTORY, [])
+    fitting.write_metrics(ctx, module, data)
+
+
+def _from_registry(ctx: StepContext) -> None:
+    from components.data.packed import open_packed
+    from components.saved_models import load_program
+    from components.teachers import fetch_program
+
+    data = open_packed(ctx.inputs["data"])
+    fetch_program(ctx.out, ctx.resolved.notes["teacher_uri"], ctx.settings, data.spec)
+    write_json(ctx.out / fitting.HISTORY, [])
+    fitting.write_metrics(ctx, load_program(ctx.out), data)
+
+
+def _check(teacher: Artifact, params: Params) -> None:
+    """TeacherRefusedError below the floor; a cached teacher is asked again, since the floor may have moved."""
+    floor = params.teacher.floor.accuracy
+    accuracy = teacher.read_json(fitting.METRICS).get("accuracy", 0.0)
+    if accuracy < floor:
+        raise TeacherRefusedError(
+            f"the teacher's validation accuracy is {accuracy:.4f} and teacher.floor.accuracy asks for {floor:g}: a poor "
+            "teacher passes poor knowledge on. Train it longer (teacher.train.epochs), make it larger (teacher.model), "
+            "name another (teacher.source), or lower the floor"
+        )
+
+
+STEP = Step(
+    name="teacher",
+    title="train the teacher",
+    inputs=("data",),
+    reads=_reads,
+    run=_run,
+    libraries=fitting.LIBRARIES,
+    plugins=_plugins,
+    resolve=_resolve,
+    check=_check,
+)

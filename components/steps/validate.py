@@ -1,0 +1,137 @@
+"""Validate a data version: a critical failure stops the flow before any training, warnings go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from components import plugins
+from components.artifacts.artifact import MEASURED, Artifact, write_json
+from components.errors import DataRefusedError, StoreError
+from components.params import Params
+from components.steps.step import Resolved, Step, StepContext, World
+from components.validation import accepted
+from components.validation.report import RESULT, load_report
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from components.validation.gx import Inspection
+    from components.validation.profile import Profile
+
+SUITE = "suite.json"
+DOCS = "data_docs"
+PLACE_OF_USER_EXPECTATIONS = "validation.expectations"
+
+
+def _reads(params: Params) -> Mapping[str, Any]:
+    return {
+        "validation": params.validation.model_dump(mode="json"),
+        "workload": params.workload.model_dump(mode="json"),
+    }
+
+
+def _workload_module(params: Params) -> tuple[str]:
+    return (plugins.module_name("workloads", params.workload.name),)
+
+
+def _resolve(world: World) -> Resolved:
+    """The version to compare with, once: later acceptances do not change what this run means."""
+    entry = accepted.reference_for(world.store, accepted.line_of(world.params), world.inputs["data"].digest)
+    found = entry and world.store.find("validate", entry.validate_key)
+    if not found:
+        return Resolved(facts={"reference": None})
+    return Resolved(facts={"reference": found.digest}, notes={"reference_key": found.key})
+
+
+def _run(context: StepContext) -> None:
+    from components.validation import gx, suite
+    from components.validation.profile import PROFILE, plain, profile
+
+    gx.require_valid(suite.user_expectations(context.params.validation), place=PLACE_OF_USER_EXPECTATIONS)
+    table = plain(_read_table(context.inputs["data"]))
+    inspections = _inspections(context, table)
+    report = gx.validate_tables(inspections, docs_dir=context.out / MEASURED / DOCS)
+    write_json(context.out / RESULT, report.as_json())
+    write_json(context.out / PROFILE, profile(table).as_json())
+    write_json(context.out / SUITE, {each.name: suite.as_json(each.expectations) for each in inspections})
+    if report.success:
+        context.progress.say(report.text())
+
+
+def _inspections(context: StepContext, table: pd.DataFrame) -> list[Inspection]:
+    """The samples, and the tables derived from them that hold what no row of a sample can say."""
+    import pandas as pd
+
+    from components.data.packed import open_packed
+    from components.validation import suite
+    from components.validation.gx import Inspection
+    from components.validation.profile import drifts
+
+    params, reference = context.params.validation, _reference(context)
+    spec = open_packed(context.inputs["data"]).spec
+    workload = context.params.workload.build().expectations(spec)
+    expected = suite.sample_expectations(params, workload, columns=list(table.columns), reference=reference)
+    moved = drifts(reference, table) if reference else {}
+    inspections = [
+        Inspection("samples", table, expected),
+        Inspection("classes", _classes(table, spec.class_names), suite.class_expectations(params), row_name="class_name"),
+        Inspection("drift", pd.DataFrame({name: [drift.psi] for name, drift in moved.items()}), suite.drift_expectations(params, moved)),
+    ]
+    return [inspection for inspection in inspections if inspection.expectations]
+
+
+def _reference(context: StepContext) -> Profile | None:
+    from components.artifacts.store import Store
+    from components.validation.profile import PROFILE, Profile
+
+    digest = context.resolved.facts["reference"]
+    if digest is None:
+        return None
+    found = Store(context.settings).find("validate", context.resolved.notes["reference_key"])
+    if found is None or found.digest != digest:
+        raise StoreError(f"the last accepted version's result (validate {digest[:12]}) left the store during this run; run again")
+    return Profile.from_json(found.read_json(PROFILE))
+
+
+def _read_table(data: Artifact) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_parquet(data.file("table.parquet"))
+
+
+def _classes(table: pd.DataFrame, class_names: tuple[str, ...]) -> pd.DataFrame:
+    """[C] rows: class_name, count, and the share of the labelled samples."""
+    import pandas as pd
+
+    counts = [int((table["label"] == label).sum()) for label in range(len(class_names))]
+    labelled = max(1, int((table["label"] >= 0).sum()))
+    return pd.DataFrame(
+        {"class_name": list(class_names), "count": counts, "share": [count / labelled for count in counts]}
+    )
+
+
+def _check(artifact: Artifact, params: Params) -> None:
+    report = load_report(artifact)
+    if report.success:
+        return
+    drifted = any(failure.table == "drift" for failure in report.critical)
+    softer = f", raise validation.drift_max ({params.validation.drift_max:g}) or soften validation.drift_severity"
+    raise DataRefusedError(
+        f"this version of {params.data.path} may not be used: {report.text()}\n"
+        f"Data Docs: {artifact.measured(DOCS) / 'index.html'}\n"
+        f"Fix the data, or change section validation of the parameters{softer if drifted else ''}."
+    )
+
+
+STEP = Step(
+    name="validate",
+    title="validate the data",
+    inputs=("data",),
+    reads=_reads,
+    run=_run,
+    libraries=("great-expectations", "pandas", "numpy"),
+    plugins=_workload_module,
+    resolve=_resolve,
+    check=_check,
+)

@@ -1,0 +1,72 @@
+"""Image classification: one label a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from components.contracts import DataSpec, DecodedSamples, Direction, Expectation, WorkloadParams
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+class Params(WorkloadParams):
+    """Nothing to choose: the classes are those of the data."""
+
+    name: Literal["image_classification"] = "image_classification"
+
+    def build(self) -> ImageClassification:
+        return ImageClassification()
+
+
+class ImageClassification:
+    """Cross-entropy on hard labels; accuracy, negative log-likelihood (nats) and calibration error as metrics."""
+
+    directions: ClassVar[Mapping[str, Direction]] = {"accuracy": "higher", "nll": "lower", "ece": "lower"}
+    primary_metric: ClassVar[str] = "accuracy"
+
+    def expectations(self, data: DataSpec) -> Sequence[Expectation]:
+        """What every set of labelled pictures must satisfy, on the table with one row a sample."""
+        from components.workloads._image_expectations import image_expectations
+
+        return image_expectations(data)
+
+    def hard_label_loss(self, logits: Tensor, labels: Tensor, *, label_smoothing: float) -> Tensor:
+        """Cross-entropy in nats; [N, C], [N] -> [N]. Smoothing spreads that share of each label over all classes."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+
+    def metrics(self, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Mapping[str, float]:
+        """[N, C], [N] -> a value for each of `directions`, computed in float64; the calibration error in 15 bins."""
+        import numpy as np
+
+        from components.evaluation import metrics
+
+        wide = logits.astype(np.float64)
+        return {
+            "accuracy": metrics.accuracy(wide, labels),
+            "nll": metrics.negative_log_likelihood(wide, labels),
+            "ece": metrics.expected_calibration_error(wide, labels, bins=15),
+        }
+
+    def tiny(self, *, seed: int) -> DecodedSamples:
+        """24 grey 8x8 pictures of three classes, each a bright quarter on noise: learnable in a few steps."""
+        import numpy as np
+
+        draw = np.random.Generator(np.random.Philox(seed))
+        labels = np.arange(24, dtype=np.int64) % 3
+        samples = draw.integers(0, 96, (24, 1, 8, 8), dtype=np.uint8)
+        for row, label in enumerate(labels):
+            top, left = divmod(int(label), 2)
+            samples[row, 0, 4 * top : 4 * top + 4, 4 * left : 4 * left + 4] += 128
+        return DecodedSamples(
+            samples=samples,
+            labels=labels,
+            class_names=("top left", "top right", "bottom left"),
+            sources=tuple(f"tiny:{row}" for row in range(24)),
+            columns={},
+        )

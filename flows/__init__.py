@@ -1,0 +1,1 @@
+"""The stories and the doors: flows read top to bottom, components do the work."""

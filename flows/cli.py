@@ -1,0 +1,180 @@
+"""`potstill`: the command line; each command imports what it needs and nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from components.errors import PotstillError
+
+app = typer.Typer(
+    name="potstill",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help=(
+        "Distil large teachers into small students that earn their place in the registry.\n\n"
+        "Start with [bold]potstill example-data[/bold] and [bold]potstill run[/bold]; look at what a run would do with "
+        "[bold]potstill plan[/bold], at every parameter with [bold]potstill params[/bold].\n\n"
+        "Exit codes: 0 done, 1 failed, 2 bad input, 3 refused by a gate, 130 interrupted."
+    ),
+)
+
+ParamsFile = Annotated[Path, typer.Option("--params", "-p", help="The file of parameters.", metavar="FILE")]
+Overrides = Annotated[
+    Optional[list[str]],
+    typer.Option("--set", "-s", metavar="SECTION.FIELD=VALUE", help="Override one parameter; may be repeated."),
+]
+DataRevision = Annotated[
+    Optional[str],
+    typer.Option("--data-rev", metavar="REV", help="Tag, branch or commit of the data; overrides data.revision."),
+]
+DEFAULT_PARAMS = Path("params.yaml")
+
+
+@app.command(rich_help_panel="Work")
+def run(params: ParamsFile = DEFAULT_PARAMS, set_: Overrides = None, data_rev: DataRevision = None) -> None:
+    """Run the whole story: data, teacher, soft targets, student, evaluation, gate, champion.
+
+    Whatever was computed before is found by its content and not computed again, so the same command
+    goes on where a killed run stopped. Starts the local servers if none is configured.
+
+    Example: [bold]potstill run --data-rev v2 --set student.objective.temperature=8[/bold]
+    """
+    from flows.launch import launch_distill
+
+    raise typer.Exit(launch_distill(params, _overrides(set_, data_rev)))
+
+
+@app.command(rich_help_panel="Work")
+def stage(
+    name: Annotated[
+        str, typer.Argument(help="data, validate, teacher, soft_targets, baseline, student, evaluate or export.")
+    ],
+    params: ParamsFile = DEFAULT_PARAMS,
+    set_: Overrides = None,
+    data_rev: DataRevision = None,
+) -> None:
+    """Run one step without any server, as dvc.yaml does; its result goes to the same store."""
+    from components.steps.pipeline import ORDER
+
+    if name not in ORDER:
+        raise typer.BadParameter(f"{name!r} is not one of: {', '.join(ORDER)}")
+    from flows.launch import launch_stage
+
+    launch_stage(name, params, _overrides(set_, data_rev))
+
+
+@app.command(rich_help_panel="Work")
+def plan(params: ParamsFile = DEFAULT_PARAMS, set_: Overrides = None, data_rev: DataRevision = None) -> None:
+    """Say what a run would do: which steps are there already, and for the others why not."""
+    from flows.plan import print_plan
+
+    print_plan(params, _overrides(set_, data_rev))
+
+
+@app.command("example-data", rich_help_panel="Work")
+def example_data() -> None:
+    """Build the example data registry under var/: 5,000 real digits under DVC, in two tagged versions."""
+    from components.data.example import build_example_registry
+
+    from components.settings import Settings
+
+    folder = Settings().var_dir / "example-data"
+    for version in build_example_registry(folder):
+        typer.echo(f"{version.tag}  {version.commit[:12]}  {version.rows:,} samples")
+    typer.echo(f"in {folder}")
+
+
+@app.command(rich_help_panel="Servers")
+def up() -> None:
+    """Start the local Prefect and MLflow servers in the background, unless they run or others are configured."""
+    from components.settings import Settings
+    from flows.servers import ensure_servers, status_table
+
+    ensure_servers(Settings())
+    _print(status_table(Settings()))
+
+
+@app.command(rich_help_panel="Servers")
+def down() -> None:
+    """Stop the local servers; what they hold stays under var/."""
+    from components.settings import Settings
+    from flows.servers import stop_servers
+
+    for name in stop_servers(Settings()) or ("nothing",):
+        typer.echo(f"stopped {name}")
+
+
+@app.command(rich_help_panel="Servers")
+def status() -> None:
+    """Say which servers run, where, and since when."""
+    from components.settings import Settings
+    from flows.servers import status_table
+
+    _print(status_table(Settings()))
+
+
+@app.command("params", rich_help_panel="Look")
+def params_(
+    section: Annotated[Optional[str], typer.Argument(help="Only this part, such as student.train.")] = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As the Markdown page of docs/params.md.")] = False,
+) -> None:
+    """Show every parameter: type, default, bounds, meaning, and its value in the file."""
+    from flows.describe import params_markdown, params_tree
+
+    if markdown:
+        typer.echo(params_markdown())
+    else:
+        _print(params_tree(params, section))
+
+
+@app.command(rich_help_panel="Look")
+def plugins() -> None:
+    """List the plugin files that exist, one line each: models, objectives, formats, transforms and more."""
+    from flows.describe import plugins_table
+
+    _print(plugins_table())
+
+
+@app.command(rich_help_panel="Look")
+def doctor(params: ParamsFile = DEFAULT_PARAMS) -> None:
+    """Check versions, disk, write access, servers and parameters, and say what a run would use."""
+    from components.settings import Settings
+    from flows.doctor import diagnose, print_diagnosis
+
+    raise typer.Exit(print_diagnosis(diagnose(Settings(), params)))
+
+
+def _overrides(set_: list[str] | None, data_rev: str | None) -> tuple[str, ...]:
+    revision = (f"data.revision={data_rev!r}",) if data_rev else ()
+    return (*(set_ or ()), *revision)
+
+
+def _print(renderable: object) -> None:
+    from rich.console import Console
+
+    Console().print(renderable)
+
+
+def main() -> None:
+    """The entry point: an error that Potstill raises on purpose is one message and an exit code, never a traceback."""
+    from components.settings import turn_telemetry_off
+
+    turn_telemetry_off()
+    try:
+        app()
+    except PotstillError as error:
+        typer.echo(f"potstill: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("potstill: interrupted; what was committed is kept, run the same command to go on", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

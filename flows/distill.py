@@ -1,0 +1,35 @@
+"""Distil one student from one teacher, and promote it if it earned it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow
+from prefect.states import State
+
+from flows.tasks import conclude, keep_records, log_runs, judge, open_run, promote, register, report, step
+
+
+@flow(name="distill", flow_run_name="distill-{data_rev}", persist_result=False, retries=0)
+def distill(params_file: str = "params.yaml", overrides: list[str] | None = None, data_rev: str = "as-configured") -> State:
+    """Run the whole story on one data version.
+
+    *overrides* are 'section.field=value'; *data_rev* overrides data.revision.
+    """
+    run = open_run(Path(params_file), overrides or [], data_rev)
+    with keep_records(run):
+        data = step(run, "data")
+        step(run, "validate", after=[data])
+        teacher = step(run, "teacher", after=[data])
+        soft_targets = step(run, "soft_targets", after=[data, teacher])
+        baseline = step(run, "baseline", after=[data])
+        student = step(run, "student", after=[data, soft_targets])
+        step(run, "evaluate", after=[data, teacher, baseline, student])
+        step(run, "export", after=[student])
+    runs = log_runs(run)
+    versions = register(run, runs)
+    decision = judge(run, versions)
+    if decision.outcome == "promote":
+        promote(run, versions)
+    pages = report(run, runs, versions, decision)
+    return conclude(run, runs, versions, decision, pages)

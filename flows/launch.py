@@ -1,0 +1,98 @@
+"""What `potstill run` and `potstill stage` do around a flow: servers, environment, progress, the last words."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.params import load_params
+from components.settings import Settings
+from flows.console import ConsoleProgress, interruptible, step_line
+from flows.run import PROGRESS, open_run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from flows.servers import Endpoints
+    from flows.tasks import Verdict
+
+
+def launch_distill(params_file: Path, overrides: Sequence[str]) -> int:
+    """Run the flow with the servers it needs; returns the exit code. Raises what the flow raises."""
+    from rich.console import Console
+
+    load_params(params_file, overrides)
+    console = Console()
+    endpoints = _connect(Settings(), console)
+    progress = ConsoleProgress(console)
+    with interruptible(progress):
+        PROGRESS.set(progress)
+        verdict = _run_flow(params_file, overrides)
+    _last_words(console, params_file, overrides, verdict, endpoints)
+    return verdict.exit_code
+
+
+def _connect(settings: Settings, console: Console) -> Endpoints:
+    """Servers first: one that does not answer is said before any work starts."""
+    from flows.servers import ensure_servers, environment_for
+
+    endpoints = ensure_servers(settings, say=console.print)
+    os.environ.update(environment_for(endpoints, settings))
+    return endpoints
+
+
+def _run_flow(params_file: Path, overrides: Sequence[str]) -> Verdict:
+    from flows.distill import distill
+
+    state: Any = distill(params_file=str(params_file), overrides=list(overrides), return_state=True)
+    verdict: Verdict = state.result()
+    return verdict
+
+
+def _last_words(
+    console: Console, params_file: Path, overrides: Sequence[str], verdict: Verdict, endpoints: Endpoints
+) -> None:
+    from components.artifacts.store import Store
+    from components.report.data import ReportData
+    from components.report.table import final_table, to_rich
+
+    settings, params = Settings(), load_params(params_file, overrides)
+    store = Store(settings)
+    evaluation = store.find("evaluate", verdict.evaluation_key)
+    assert evaluation is not None
+    console.print()
+    console.print(to_rich(final_table(ReportData(artifacts={"evaluate": evaluation}, params=params))))
+    colour = "green" if verdict.exit_code == 0 else "yellow"
+    console.print(f"[bold {colour}]{verdict.student.name} version {verdict.student.version}: {verdict.decision.summary()}[/]")
+    for label, place in _places(verdict, endpoints):
+        console.print(f"  {label:<12} {place}", soft_wrap=True, highlight=False)
+    if endpoints.local:
+        console.print("The servers go on in the background; [bold]potstill down[/bold] stops them.")
+
+
+def _places(verdict: Verdict, endpoints: Endpoints) -> list[tuple[str, str]]:
+    return [
+        ("report", verdict.report),
+        ("MLflow run", verdict.run_url or endpoints.tracking_uri),
+        ("registry", f"{endpoints.mlflow_ui_url}/#/models" if endpoints.mlflow_ui_url else endpoints.tracking_uri),
+        ("Prefect", endpoints.prefect_ui_url),
+    ]
+
+
+def launch_stage(name: str, params_file: Path, overrides: Sequence[str]) -> None:
+    """Run one stage of dvc.yaml; no server is asked for."""
+    from rich.console import Console
+
+    from flows.stage import run_stage
+
+    started = time.monotonic()
+    console = Console()
+    progress = ConsoleProgress(console)
+    with interruptible(progress):
+        PROGRESS.set(progress)
+        outcome = run_stage(open_run(params_file, overrides, name=f"stage {name}"), name)
+    seconds = time.monotonic() - started
+    console.print(step_line(name, cached=outcome.cached, producer=outcome.producer, seconds=seconds, digest=outcome.artifact.digest))

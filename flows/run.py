@@ -1,0 +1,92 @@
+"""What one run of a flow works with: parameters, settings, store, and what it has done so far."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from components.artifacts.artifact import Artifact
+from components.artifacts.store import Store
+from components.contracts import NoProgress, Progress
+from components.params import Params, load_params
+from components.settings import Settings
+from components.steps.execute import Outcome, execute
+from components.steps.pipeline import load_step
+
+PROGRESS: ContextVar[Progress | None] = ContextVar("progress", default=None)
+"""What the command line draws on; a scheduled run says nothing and leaves the talking to Prefect's log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a flow."""
+
+    params: Params
+    params_file: Path
+    settings: Settings
+    store: Store
+    progress: Progress
+    name: str
+    """Of the flow run or stage; results name it as their producer."""
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    def artifacts(self) -> Mapping[str, Artifact]:
+        return {name: outcome.artifact for name, outcome in self.outcomes.items()}
+
+    def step(self, name: str) -> Outcome:
+        """Find or compute one step's result from those before it."""
+        self.outcomes[name] = execute(
+            load_step(name),
+            params=self.params,
+            settings=self.settings,
+            store=self.store,
+            inputs=self.artifacts(),
+            producer=self.name,
+            progress=self.progress,
+        )
+        return self.outcomes[name]
+
+
+def open_run(params_file: Path, overrides: Sequence[str], *, name: str) -> Run:
+    """Load and check everything that a run needs before its first step."""
+    settings = Settings()
+    return Run(
+        params=load_params(params_file, overrides),
+        params_file=params_file,
+        settings=settings,
+        store=Store(settings),
+        progress=PROGRESS.get() or NoProgress(),
+        name=name,
+    )
+
+
+def params_digest(params: Params) -> str:
+    text = json.dumps(params.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class CodeVersion:
+    """Which code is running."""
+
+    commit: str
+    dirty: bool
+
+
+def code_version() -> CodeVersion:
+    """The commit of this checkout, and whether its files differ from it; 'unknown' outside git."""
+    root = Path(__file__).resolve().parents[1]
+    commit = _git(root, "rev-parse", "HEAD")
+    return CodeVersion(
+        commit=commit or "unknown", dirty=bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    )
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip()

@@ -1,0 +1,274 @@
+"""What a flow's lines stand for: each is one Prefect task around plain functions of components/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import runtime, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from prefect.states import Completed, State
+from prefect.tasks import exponential_backoff
+
+from components import records, registry, tracking
+from components.errors import PotstillError, ServerError
+from components.evidence import champion_evidence, student_evidence
+from components.gate import Decision, decide
+from components.registry import RegisteredVersion
+from components.report.data import ReportData, StepRecord
+from components.steps.execute import Outcome
+from components.steps.pipeline import load_step
+from components.tracking import ProjectedRuns
+from flows import run as runs
+from flows.run import Run
+
+CHAMPION = "champion"
+EXIT_CODES = {"promote": 0, "already_champion": 0, "refuse": 3}
+STATE_NAMES = {"promote": "Promoted", "already_champion": "AlreadyChampion", "refuse": "Refused"}
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The registered versions of this run's two models."""
+
+    student: RegisteredVersion
+    teacher: RegisteredVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a run of `distill` came to; JSON-able."""
+
+    decision: Decision
+    student: RegisteredVersion
+    teacher: RegisteredVersion
+    run_url: str
+    report: str
+    evaluation_key: str
+    digests: Mapping[str, str]
+    cached: Mapping[str, bool]
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.decision.outcome]
+
+
+def is_transient(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Retry what may pass by itself: a server that does not answer, a broken connection; never a refusal or bad input."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, ServerError | ConnectionError | TimeoutError)
+
+
+retried = task(
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=exponential_backoff(2),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=is_transient,
+)
+
+
+def open_run(params_file: Path, overrides: Sequence[str], data_rev: str) -> Run:
+    """Everything that can be wrong before the first step is said here: parameters, store, tracking server."""
+    revision = () if data_rev == "as-configured" else (f"data.revision={data_rev!r}",)
+    run = runs.open_run(params_file, (*overrides, *revision), name=runtime.flow_run.name or "distill")
+    tracking.probe(run.settings.tracking_uri)
+    return run
+
+
+@contextmanager
+def keep_records(run: Run) -> Iterator[None]:
+    """When a step fails or is refused, the steps before it are logged all the same."""
+    try:
+        yield
+    except PotstillError as error:
+        if "data" in run.outcomes:
+            _project(run, status="FAILED", failure=str(error))
+        raise
+
+
+def step(run: Run, name: str, *, after: Sequence[Outcome] = ()) -> Outcome:
+    """One step as a task of its own name; *after* are the steps that it stands on."""
+    assert all(outcome.step in run.outcomes for outcome in after)
+    named = retried(_step).with_options(name=name, description=load_step(name).title)  # type: ignore[call-overload]
+    outcome: Outcome = named.submit(run, name).result()
+    return outcome
+
+
+def _step(run: Run, name: str) -> Any:
+    outcome = run.step(name)
+    how = f"cached, made by {outcome.producer}" if outcome.cached else f"computed in {outcome.seconds:.1f} s"
+    get_run_logger().info("%s %s: %s", name, outcome.artifact.digest[:12], how)
+    if outcome.cached:
+        return Completed(name="Cached", message=f"made by {outcome.producer}", data=outcome)
+    return outcome
+
+
+def log_runs(run: Run) -> ProjectedRuns:
+    """A parent run with a child for each step, wherever MLflow does not have them yet."""
+    logged: ProjectedRuns = retried(_project).with_options(name="log").submit(run).result()  # type: ignore[call-overload]
+    return logged
+
+
+def _project(run: Run, *, status: records.Status = "FINISHED", failure: str = "") -> ProjectedRuns:
+    lineage = lineage_of(run)
+    children = [
+        records.step_record(outcome.artifact, lineage, draw=_drawing(run, name)) for name, outcome in run.outcomes.items()
+    ]
+    params = run.params.model_dump(mode="json")
+    parent = records.parent_record(run.name, children, lineage, params, status=status, failure=failure)
+    return tracking.project_run(
+        run.settings.tracking_uri, run.params.registry.experiment, parent, children, lock_dir=_locks(run)
+    )
+
+
+def _drawing(run: Run, name: str) -> Callable[[Path], None] | None:
+    """What draws the plots of the evaluation, once MLflow turns out not to have them."""
+
+    def draw(folder: Path) -> None:
+        from components.report.page import write_plots
+
+        write_plots(folder / "plots", report_data(run))
+
+    return draw if name == "evaluate" else None
+
+
+def lineage_of(run: Run) -> records.Lineage:
+    code = runs.code_version()
+    facts = {
+        "code.commit": code.commit,
+        "code.dirty": str(code.dirty).lower(),
+        "params.sha256": runs.params_digest(run.params),
+        "flow_run.id": str(runtime.flow_run.id or ""),
+        "flow_run.name": run.name,
+    }
+    notes = run.outcomes["data"].notes
+    return records.lineage_of(run.artifacts(), notes, facts, data_name=run.params.data.path)
+
+
+def _locks(run: Run) -> Path:
+    return run.settings.var_dir / "locks"
+
+
+def register(run: Run, logged: ProjectedRuns) -> Versions:
+    """Teacher and student as versions in the registry, found again by digest."""
+    versions: Versions = retried(_register).with_options(name="register").submit(run, logged).result()  # type: ignore[call-overload]
+    return versions
+
+
+def _register(run: Run, logged: ProjectedRuns) -> Versions:
+    names = run.params.registry
+    return Versions(
+        student=_register_one(run, logged, "student", names.student),
+        teacher=_register_one(run, logged, "teacher", names.teacher),
+    )
+
+
+def _register_one(run: Run, logged: ProjectedRuns, step_name: str, model_name: str) -> RegisteredVersion:
+    artifacts = run.artifacts()
+    return registry.register_model(
+        run.settings.tracking_uri,
+        name=model_name,
+        artifact=artifacts[step_name],
+        run_id=logged.children[step_name],
+        sample_shape=tuple(artifacts["data"].read_json("data.json")["sample_shape"]),
+        tags=lineage_of(run).tags,
+        lock_dir=_locks(run),
+    )
+
+
+def judge(run: Run, versions: Versions) -> Decision:
+    """The gate: candidate against the floor and against the champion on the same holdout."""
+    decision: Decision = retried(_judge).with_options(name="gate").submit(run, versions).result()  # type: ignore[call-overload]
+    return decision
+
+
+def _judge(run: Run, versions: Versions) -> Decision:
+    champion = registry.current(run.settings.tracking_uri, versions.student.name, CHAMPION)
+    candidate = student_evidence(run.artifacts())
+    evidence = champion and champion_evidence(champion, candidate, run.artifacts()["data"], run.params, run.settings)
+    decision = decide(candidate, evidence, run.params.gate, run.params.workload.build().directions)
+    get_run_logger().info(decision.summary())
+    return decision
+
+
+def promote(run: Run, versions: Versions) -> None:
+    """Move the alias; the old champion's version stays registered."""
+    retried(_promote).with_options(name="promote").submit(run, versions).result()  # type: ignore[call-overload]
+
+
+def _promote(run: Run, versions: Versions) -> None:
+    registry.set_alias(run.settings.tracking_uri, versions.student.name, CHAMPION, versions.student.version)
+
+
+def report(run: Run, logged: ProjectedRuns, versions: Versions, decision: Decision) -> Path:
+    """The report as a page under var/, in MLflow beside the decision, and as Prefect artifacts."""
+    page: Path = (
+        retried(_report).with_options(name="report").submit(run, logged, versions, decision).result()  # type: ignore[call-overload]
+    )
+    return page
+
+
+def _report(run: Run, logged: ProjectedRuns, versions: Versions, decision: Decision) -> Path:
+    from components.report.page import write_report
+    from components.report.table import final_table, to_markdown
+
+    data = report_data(run, decision, links={"MLflow run": logged.url, "student": registry.version_url(
+        run.settings.tracking_uri, versions.student)})
+    folder = run.settings.var_dir / "reports" / run.artifacts()["evaluate"].digest[:16]
+    page = write_report(folder, data)
+    gate = records.decision_record(data, lineage_of(run), draw=lambda target: _copy_report(folder, target))
+    tracking.project_child(
+        run.settings.tracking_uri, run.params.registry.experiment, logged.parent_run_id, gate, lock_dir=_locks(run)
+    )
+    if runtime.flow_run.id:
+        create_markdown_artifact(
+            key="distill-report", markdown=f"{decision.summary()}\n\n{to_markdown(final_table(data))}", description=run.name
+        )
+        if logged.url:
+            create_link_artifact(key="mlflow-run", link=logged.url, link_text="MLflow run", description=run.name)
+    return page
+
+
+def _copy_report(folder: Path, target: Path) -> None:
+    import shutil
+
+    shutil.copytree(folder, target, dirs_exist_ok=True)
+
+
+def report_data(run: Run, decision: Decision | None = None, links: Mapping[str, str] | None = None) -> ReportData:
+    """What a report is made from."""
+    return ReportData(
+        artifacts=run.artifacts(),
+        params=run.params,
+        decision=decision,
+        lineage=lineage_of(run).tags,
+        steps=[_step_record(outcome) for outcome in run.outcomes.values()],
+        links={text: link for text, link in (links or {}).items() if link},
+    )
+
+
+def _step_record(outcome: Outcome) -> StepRecord:
+    cost = outcome.artifact.manifest().cost
+    return StepRecord(outcome.step, outcome.cached, outcome.producer, outcome.seconds, float(cost.get("seconds", 0)))
+
+
+def conclude(run: Run, logged: ProjectedRuns, versions: Versions, decision: Decision, page: Path) -> State[Verdict]:
+    """The flow's final state: its name is what was decided."""
+    verdict = Verdict(
+        decision=decision,
+        student=versions.student,
+        teacher=versions.teacher,
+        run_url=logged.url,
+        report=str(page),
+        evaluation_key=run.artifacts()["evaluate"].key,
+        digests={name: artifact.digest for name, artifact in run.artifacts().items()},
+        cached={name: outcome.cached for name, outcome in run.outcomes.items()},
+    )
+    return Completed(name=STATE_NAMES[decision.outcome], message=decision.summary(), data=verdict)

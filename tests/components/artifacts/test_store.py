@@ -1,0 +1,247 @@
+"""The store finds what is whole, makes what is missing once, and never shows half a result."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from components.artifacts.artifact import MANIFEST, MEASURED
+from components.artifacts.key import make_key
+from components.artifacts.store import Store, explained
+from components.contracts import NoProgress
+from components.errors import FingerprintError, NondeterminismError, PluginNotFoundError, StoreError
+from components.settings import Settings
+
+
+class Recorder(NoProgress):
+    """Remembers what was said."""
+
+    def __init__(self):
+        self.said = []
+
+    def say(self, message):
+        self.said.append(message)
+
+
+def writer(text="payload", calls=None):
+    def make(out: Path, work: Path):
+        if calls is not None:
+            calls.append(1)
+        (out / "deep").mkdir()
+        (out / "deep" / "a.txt").write_text(text)
+        (out / MEASURED).mkdir()
+        (out / MEASURED / "clock.txt").write_text(str(time.monotonic_ns()))
+        return {"seconds": 1.5}
+
+    return make
+
+
+def obtain(store, make, *, key=None, progress=None):
+    return store.obtain(key or make_key("thing", {"a": 1}), make, producer="a test", progress=progress or NoProgress())
+
+
+def test_a_result_is_made_once_and_then_found(store):
+    """The second request for a key runs nothing and names the producer."""
+    calls = []
+    first = obtain(store, writer(calls=calls))
+    second = obtain(store, writer(calls=calls))
+
+    assert (first.cached, second.cached, len(calls)) == (False, True, 1)
+    assert second.producer == "a test"
+    assert second.artifact.file("deep/a.txt").read_text() == "payload"
+
+
+def test_what_depends_on_the_clock_is_outside_the_digest(tmp_path):
+    """Two stores that measured differently hold the same digest."""
+    digests = {obtain(Store(Settings(var_dir=tmp_path / name)), writer()).artifact.digest for name in "ab"}
+
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "extend", "remove", "add", "manifest", "measured"])
+def test_any_damage_is_seen_and_the_result_made_again(store, damage):
+    """Each kind of damage ends in quarantine, is said, and the bytes come back."""
+    artifact = obtain(store, writer()).artifact
+    path = artifact.file("deep/a.txt")
+    path.chmod(0o644)
+    if damage == "flip":
+        path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+    elif damage == "truncate":
+        path.write_bytes(path.read_bytes()[:-1])
+    elif damage == "extend":
+        path.write_bytes(path.read_bytes() + b"\0")
+    elif damage == "remove":
+        path.unlink()
+    elif damage == "add":
+        (artifact.root / "stranger").write_text("hello")
+    elif damage == "manifest":
+        manifest = json.loads(artifact.file(MANIFEST).read_text())
+        artifact.file(MANIFEST).write_text(json.dumps({**manifest, "key": "0" * 64}))
+    else:
+        artifact.measured("clock.txt").chmod(0o644)
+        artifact.measured("clock.txt").write_text("another time")
+    progress = Recorder()
+    again = obtain(store, writer(), progress=progress)
+
+    assert not again.cached
+    assert again.artifact.digest == artifact.digest
+    assert again.artifact.file("deep/a.txt").read_text() == "payload"
+    assert any("quarantine" in message for message in progress.said)
+
+
+def test_two_results_for_one_key_on_one_machine_are_an_error_that_names_both(store):
+    """Nondeterminism is never papered over."""
+    key = make_key("thing", {"a": 1})
+
+    def slow(out: Path, work: Path):
+        (out / "a.txt").write_text("one")
+        other = Store(store.settings)
+        staged = other.storage.staging(key.kind, key.digest)
+        (staged / "a.txt").write_text("two")
+        other._publish(staged, key, producer="the other", cost={})
+        return {}
+
+    with pytest.raises(NondeterminismError, match=r"'a test'.*'the other'"):
+        obtain(store, slow, key=key)
+
+
+def test_a_result_from_another_machine_is_used_and_said_or_refused(store, settings):
+    """A foreign fingerprint is a remark, and an error only when the settings are strict."""
+    obtain(store, writer())
+    elsewhere = settings.model_copy(update={"num_threads": 7})
+    progress = Recorder()
+
+    assert obtain(Store(elsewhere), writer(), progress=progress).cached
+    assert any("threads 1 (here 7)" in message for message in progress.said)
+    with pytest.raises(FingerprintError, match="threads 1"):
+        obtain(Store(elsewhere.model_copy(update={"strict_fingerprint": True})), writer())
+
+
+def test_a_failing_step_leaves_only_its_work(store):
+    """What was staged is gone; the scratch folder, where checkpoints live, is kept."""
+
+    def fails(out: Path, work: Path):
+        (out / "half.txt").write_text("half")
+        (work / "checkpoint").write_text("kept")
+        raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError):
+        obtain(store, fails)
+    files = sorted(path.name for path in store.storage.root.rglob("*") if path.is_file())
+
+    assert [name for name in files if not name.startswith("thing-")] == ["checkpoint"]
+
+
+def test_an_unknown_scheme_is_an_error_and_never_the_local_disk(tmp_path):
+    """`azzure://` says what exists."""
+    with pytest.raises(PluginNotFoundError, match="found: file"):
+        Store(Settings(store="azzure://bucket/prefix"))
+
+
+def test_a_read_only_place_is_named_with_the_way_out(tmp_path):
+    """EACCES and ENOSPC become a StoreError, not a traceback."""
+    with pytest.raises(StoreError, match="POTSTILL_STORE"), explained(tmp_path):
+        raise PermissionError(13, "denied", str(tmp_path / "x"))
+    with pytest.raises(StoreError, match="no space left"), explained(tmp_path):
+        raise OSError(28, "full", str(tmp_path / "x"))
+
+
+def test_a_miss_names_the_field_that_differs(store):
+    """The nearest result is the one with the fewest differences."""
+    obtain(store, writer(), key=make_key("thing", {"params": {"t": 1, "alpha": 2}}))
+    obtain(store, writer(), key=make_key("thing", {"params": {"t": 9, "alpha": 9}}))
+    miss = store.explain_miss(make_key("thing", {"params": {"t": 3, "alpha": 2}}))
+
+    assert miss.fields == ("params.t: 1 -> 3",)
+    assert miss.seconds == 1.5
+
+
+RACER = textwrap.dedent(
+    """
+    import sys, time
+    from pathlib import Path
+    from components.artifacts.key import make_key
+    from components.artifacts.store import Store
+    from components.contracts import NoProgress
+    from components.settings import Settings
+
+    def make(out, work):
+        with (Path(sys.argv[1]) / "calls").open("a") as calls:
+            calls.write("x")
+        for index in range(int(sys.argv[2])):
+            (out / f"{index}.bin").write_bytes(bytes([index % 251]) * 50_000)
+        return {}
+
+    store = Store(Settings(var_dir=Path(sys.argv[1])))
+    print(store.obtain(make_key("thing", {}), make, producer="p", progress=NoProgress()).artifact.digest)
+    """
+)
+
+
+def racer(folder: Path, num_files: int) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", RACER, str(folder), str(num_files)], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
+    )
+
+
+def test_runs_that_want_the_same_key_at_once_compute_it_once(tmp_path):
+    """Four processes, one computation, one digest."""
+    tmp_path.joinpath("calls").touch()
+    racers = [racer(tmp_path, 20) for _ in range(4)]
+    digests = {process.communicate(timeout=120)[0] for process in racers}
+
+    assert len(digests) == 1
+    assert tmp_path.joinpath("calls").read_text() == "x"
+
+
+def test_a_kill_at_any_moment_leaves_the_old_state_or_the_new(tmp_path):
+    """After each of 12 SIGKILLs the key is absent or whole; in the end it is the undisturbed digest."""
+    undisturbed = racer(tmp_path / "calm", 60)
+    (tmp_path / "calm").mkdir(exist_ok=True)
+    expected = undisturbed.communicate(timeout=60)[0]
+    stormy = tmp_path / "stormy"
+    stormy.mkdir()
+    for attempt in range(12):
+        process = racer(stormy, 60)
+        time.sleep(0.25 + 0.012 * attempt)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        found = Store(Settings(var_dir=stormy)).find("thing", make_key("thing", {}).digest)
+        assert found is None or f"{found.digest}\n" == expected
+
+    assert racer(stormy, 60).communicate(timeout=60)[0] == expected
+    Store(Settings(var_dir=stormy)).storage.sweep("thing")
+    assert list((stormy / "store" / "thing").glob(".*")) == []
+
+
+def _hold(path: str, ready, release) -> None:
+    from components.artifacts import lock
+
+    with lock.held(Path(path), wait_seconds=5, waiting=lambda _: None):
+        ready.set()
+        release.wait(30)
+
+
+def test_a_lock_dies_with_its_holder(tmp_path):
+    """A SIGKILLed holder frees the lock; a live one is named when the wait is over."""
+    from components.artifacts import lock
+
+    spawn = multiprocessing.get_context("spawn")
+    ready, release = spawn.Event(), spawn.Event()
+    holder = spawn.Process(target=_hold, args=(str(tmp_path / "l"), ready, release))
+    holder.start()
+    assert ready.wait(30)
+    with pytest.raises(StoreError, match=f"process {holder.pid}"):
+        lock.held(tmp_path / "l", wait_seconds=0.3, waiting=lambda _: None).__enter__()
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+
+    with lock.held(tmp_path / "l", wait_seconds=5, waiting=lambda _: None):
+        pass

@@ -1,0 +1,140 @@
+"""params.yaml: typed, frozen, all problems at once, each with its line and a way out."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.errors import ParamsError
+from components.params import load_params
+
+ROOT = Path(__file__).parents[2]
+GOOD = """\
+data:
+  repository: somewhere
+  path: digits
+  revision: v1
+  format: {name: parquet}
+workload: {name: image_classification}
+teacher:
+  model: {name: convnet}
+student:
+  model: {name: mlp}
+  objective: {name: kd, temperature: 4, alpha: 0.9}
+gate: {floor: 0.9}
+registry: {student: s, teacher: t}
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A small complete file of parameters."""
+    path = tmp_path / "params.yaml"
+    path.write_text(GOOD)
+    return path
+
+
+def problems(file: Path, overrides=()) -> str:
+    with pytest.raises(ParamsError) as caught:
+        load_params(file, overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))], ids=lambda p: p.name)
+def test_the_files_we_ship_load(path):
+    """params.yaml and every recipe."""
+    assert load_params(path).student.model.name
+
+
+def test_an_override_is_typed_like_the_file(file):
+    """--set values are YAML."""
+    params = load_params(file, ["student.objective.temperature=8", "teacher.train.epochs=3", "data.revision='1e3'"])
+
+    assert params.student.objective.temperature == 8
+    assert params.teacher.train.epochs == 3
+    assert params.data.revision == "1e3"
+
+
+def test_values_never_change(file):
+    """The tree is frozen."""
+    with pytest.raises(Exception, match="frozen"):
+        load_params(file).data.path = "other"
+
+
+def test_all_problems_are_said_at_once_with_lines_and_guesses(tmp_path):
+    """One message for a misspelt name, a missing one, a bound, an unknown plugin and a plugin's own field."""
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        GOOD.replace("revision:", "revison:")
+        .replace("{name: parquet}", "{name: parquett}")
+        .replace("temperature: 4", "temperature: -4")
+        .replace("alpha", "alfa")
+        .replace("floor: 0.9", "metric: accuracy")
+        .replace("{name: convnet}", "{name: convnet, chanels: [3]}")
+    )
+    message = problems(file)
+
+    assert "6 problems" in message
+    assert "data.revison (line 4): no such parameter; did you mean 'revision'?" in message
+    assert "data.format (line 5): no 'parquett' among the formats (found: image_folder, parquet)" in message
+    assert "teacher.model.chanels (line 8): no such parameter; did you mean 'channels'?" in message
+    assert "student.objective.temperature (line 11): Input should be greater than 0 (is -4)" in message
+    assert "student.objective.alfa (line 11): no such parameter; did you mean 'alpha'?" in message
+    assert "gate.floor (line 12): is required" in message
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("gate.metric=accuracies", "'accuracies' is not a metric of this workload"),
+        ("student.model={name: convnet}", "nothing to make smaller"),
+        ("student.views={count: 4}", "all views would be the same sample"),
+        ("data.split={by: hash, validation: 0.5, test: 0.5}", "nothing is left to train on"),
+        ("teacher={model: {name: convnet}, source: {kind: mlflow, uri: 'models:/t/1'}, train: {epochs: 3}}", "would be trained"),
+        ("nonsense", "is not of the form section.field=value"),
+        ("data.path.deeper=1", "path is not a section"),
+        ("student.objective.temperature=.nan", "temperature"),
+    ],
+)
+def test_contradictions_die_at_load(file, override, said):
+    """What cannot be meant is said before anything runs."""
+    assert said in problems(file, [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: [", "not valid YAML"), ("- 1", "must be a mapping"), ("", "must be a mapping"), ("\0", "not valid YAML")],
+)
+def test_a_file_that_is_no_yaml_mapping_is_bad_input(tmp_path, text, said):
+    """Never a traceback."""
+    file = tmp_path / "p.yaml"
+    file.write_text(text)
+
+    assert said in problems(file)
+
+
+def test_a_missing_file_says_how_to_name_one(tmp_path):
+    """The way out is in the message."""
+    assert "--params" in problems(tmp_path / "absent.yaml")
+
+
+YAML_TREES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+@given(section=st.sampled_from(["data", "teacher", "student", "gate", "views", "workload"]), tree=YAML_TREES)
+def test_whatever_stands_in_a_section_the_answer_is_a_typed_error(tmp_path_factory, section, tree):
+    """Any YAML in place of a section either loads or is a ParamsError."""
+    whole = {**yaml.safe_load(GOOD), section: tree}
+    file = tmp_path_factory.mktemp("fuzz") / "p.yaml"
+    file.write_text(yaml.safe_dump(whole))
+    try:
+        load_params(file)
+    except ParamsError as error:
+        assert re.search(r"\d+ problems?:", str(error))

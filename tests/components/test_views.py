@@ -1,0 +1,253 @@
+"""Views are functions of seed, sample id and view index alone."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.errors import BadInputError
+from components.params import ViewParams
+from components.views import ViewBank, ViewDraws, make_views, philox4x32, stream_key
+
+# From kat_vectors of Random123, the authors' own library: counter, key, output.
+KNOWN_ANSWERS = [
+    ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
+]
+SHIFT_FLIP = {"name": "affine", "shift_pixels": 2, "flip_horizontal": True}
+TURN = {"name": "affine", "rotate_degrees": 15, "scale": 0.2, "fill": "edge"}
+PARAMS = ViewParams(count=4, seed=3, transforms=(SHIFT_FLIP, TURN))
+NUM_SAMPLES = 40
+GOLDEN_DRAWS = "?"
+GOLDEN_PIXELS = "?"
+
+
+def words(text: str) -> list[int]:
+    return [int(word, 16) for word in text.split()]
+
+
+def sample_ids(count: int) -> np.ndarray:
+    """[count, 16]: ids as the data step makes them, the first bytes of a sha256."""
+    digests = [hashlib.sha256(str(index).encode()).digest()[:16] for index in range(count)]
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(count, 16)
+
+
+def pictures(count: int = NUM_SAMPLES, shape: tuple[int, ...] = (2, 9, 8)) -> torch.Tensor:
+    flat = np.arange(count * int(np.prod(shape)), dtype=np.uint64)
+    return torch.from_numpy((flat * 2654435761 % 251).astype(np.uint8).reshape(count, *shape))
+
+
+def draws(ids: np.ndarray, *, seed: int = 0, view: int = 1) -> ViewDraws:
+    return ViewDraws(ids, seed, view, torch.device("cpu"))
+
+
+def sha256(tensor: torch.Tensor) -> str:
+    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
+
+
+@pytest.fixture
+def _restored_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("counter", "key", "output"), KNOWN_ANSWERS)
+def test_generator_gives_the_published_answers(counter: str, key: str, output: str) -> None:
+    """Philox4x32-10 agrees with the known-answer vectors of its authors."""
+    found = philox4x32(np.array([words(counter)], dtype=np.uint32), tuple(words(key)))
+
+    assert found[0].tolist() == words(output)
+
+
+def test_generator_treats_each_counter_alone() -> None:
+    """A counter's words are the same alone and among others."""
+    counters = np.random.default_rng(0).integers(0, 2**32, (50, 4), dtype=np.uint32)
+
+    together = philox4x32(counters, (1, 2))
+
+    alone = np.concatenate([philox4x32(counters[row : row + 1], (1, 2)) for row in range(50)])
+    assert np.array_equal(together, alone)
+
+
+@given(low=st.integers(-1000, 1000), span=st.integers(1, 5000), seed=st.integers(0, 2**70), view=st.integers(0, 10**5))
+def test_draws_stay_in_range_and_do_not_depend_on_the_batch(low: int, span: int, seed: int, view: int) -> None:
+    """Numbers lie in low..high, and a permuted part of the samples draws the same ones."""
+    ids = sample_ids(NUM_SAMPLES)
+    order = np.random.default_rng(span).permutation(NUM_SAMPLES)[:7]
+
+    everyone = draws(ids, seed=seed, view=view).integers(low, low + span - 1, purpose="x")
+    some = draws(ids[order], seed=seed, view=view).integers(low, low + span - 1, purpose="x")
+
+    assert everyone.dtype == torch.int64
+    assert low <= int(everyone.min()) and int(everyone.max()) < low + span
+    assert torch.equal(everyone[order], some)
+
+
+def test_draws_reach_both_ends_evenly() -> None:
+    """Over 40,000 samples the five values of -2..2 come up equally often (chi-square below its 0.999 quantile)."""
+    ids = np.random.default_rng(1).integers(0, 256, (40_000, 16), dtype=np.uint8)
+
+    counts = torch.bincount(draws(ids).integers(-2, 2, purpose="x") + 2, minlength=5).numpy()
+
+    assert ((counts - 8000) ** 2 / 8000).sum() < 18.5
+
+
+@pytest.mark.parametrize("changed", ["seed", "view", "purpose", "scope", "sample"])
+def test_streams_differ(changed: str) -> None:
+    """Another seed, view, purpose, transform or sample is another stream."""
+    ids = sample_ids(64)
+    base = draws(ids).integers(0, 10**6, purpose="x")
+    other = {
+        "seed": draws(ids, seed=1).integers(0, 10**6, purpose="x"),
+        "view": draws(ids, view=2).integers(0, 10**6, purpose="x"),
+        "purpose": draws(ids).integers(0, 10**6, purpose="y"),
+        "scope": draws(ids).within("1:affine").integers(0, 10**6, purpose="x"),
+        "sample": draws(np.roll(ids, 1, axis=0)).integers(0, 10**6, purpose="x"),
+    }[changed]
+
+    assert (base != other).float().mean() > 0.9
+
+
+def test_numbers_are_pinned() -> None:
+    """The numbers of a fixed seed never change: stored soft targets depend on them."""
+    drawn = draws(sample_ids(100), seed=7, view=3).integers(-1000, 1000, purpose="pinned")
+
+    assert stream_key(7, 3, "pinned") == (0, 0)
+    assert sha256(drawn) == GOLDEN_DRAWS
+
+
+def test_pixels_are_pinned() -> None:
+    """The pixels of a fixed seed never change, on any machine."""
+    assert sha256(make_views(pictures(), sample_ids(NUM_SAMPLES), 3, PARAMS)) == GOLDEN_PIXELS
+
+
+@settings(max_examples=30)
+@given(order=st.permutations(range(NUM_SAMPLES)), size=st.integers(1, NUM_SAMPLES), view=st.integers(0, 8))
+def test_a_view_does_not_depend_on_batch_size_or_order(order: list[int], size: int, view: int) -> None:
+    """Any order in any batch size gives each sample the pixels it has when all are made at once."""
+    samples, ids = pictures(), sample_ids(NUM_SAMPLES)
+    whole = make_views(samples, ids, view, PARAMS)
+
+    parts = [order[start : start + size] for start in range(0, NUM_SAMPLES, size)]
+    made = torch.cat([make_views(samples[part], ids[part], view, PARAMS) for part in parts])
+
+    assert torch.equal(made, whole[order])
+
+
+@pytest.mark.usefixtures("_restored_threads")
+def test_a_view_does_not_depend_on_the_number_of_threads() -> None:
+    """One thread and two give the same pixels."""
+    samples, ids = pictures(400, (3, 32, 32)), sample_ids(400)
+    made = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        made.append(make_views(samples, ids, 1, PARAMS))
+
+    assert torch.equal(*made)
+
+
+@pytest.mark.parametrize("limit_bytes", [0, 10**9])
+def test_a_bank_gives_the_same_bits_prepared_or_not(limit_bytes: int) -> None:
+    """Views kept in memory and views made for each batch are the views that make_views makes."""
+    samples, ids = pictures(), sample_ids(NUM_SAMPLES)
+    bank = ViewBank(samples, ids, PARAMS, limit_bytes=limit_bytes)
+
+    for view in (0, 3, 1, 3, 2):
+        rows = torch.randperm(NUM_SAMPLES, generator=torch.Generator().manual_seed(view))[:11]
+        assert torch.equal(bank.batch(rows, view), make_views(samples[rows], ids[rows.numpy()], view, PARAMS))
+    assert bank.fits == (limit_bytes > 0)
+
+
+def test_a_bank_in_parts_is_the_bank_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many samples are prepared, or counters drawn, at once changes no pixel."""
+    samples, ids = pictures(), sample_ids(NUM_SAMPLES)
+    rows = torch.arange(NUM_SAMPLES)
+    whole = ViewBank(samples, ids, PARAMS, limit_bytes=10**9).batch(rows, 1)
+
+    monkeypatch.setattr("components.views.PIXELS_AT_ONCE", 7 * samples[0].numel())
+    monkeypatch.setattr("components.views.COUNTERS_AT_ONCE", 3)
+
+    assert torch.equal(ViewBank(samples, ids, PARAMS, limit_bytes=10**9).batch(rows, 1), whole)
+    assert torch.equal(ViewBank(samples, ids, PARAMS, limit_bytes=0).batch(rows, 1), whole)
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        (PARAMS, 3),
+        (ViewParams(count=4, transforms=(SHIFT_FLIP,), first_is_identity=False), 4),
+        (ViewParams(), 0),
+    ],
+)
+def test_prepared_bytes_leave_out_views_that_are_the_sample(params: ViewParams, expected: int) -> None:
+    """The identity costs nothing, every other view the bytes of the samples."""
+    bank = ViewBank(pictures(), sample_ids(NUM_SAMPLES), params, limit_bytes=0)
+
+    assert bank.prepared_bytes == expected * pictures().numel()
+
+
+@pytest.mark.parametrize("limit_bytes", [0, 10**9])
+def test_view_is_taken_modulo_the_count(limit_bytes: int) -> None:
+    """View 5 of 4 is view 1."""
+    bank = ViewBank(pictures(), sample_ids(NUM_SAMPLES), PARAMS, limit_bytes=limit_bytes)
+    rows = torch.arange(NUM_SAMPLES)
+
+    assert torch.equal(bank.batch(rows, 5), bank.batch(rows, 1))
+    assert not torch.equal(bank.batch(rows, 2), bank.batch(rows, 1))
+
+
+def test_first_view_is_the_sample_unless_params_say_otherwise() -> None:
+    """View 0 is untouched with first_is_identity, and a view like the others without."""
+    samples, ids = pictures(), sample_ids(NUM_SAMPLES)
+    other = PARAMS.model_copy(update={"first_is_identity": False})
+
+    assert torch.equal(make_views(samples, ids, 0, PARAMS), samples)
+    assert not torch.equal(make_views(samples, ids, 0, other), samples)
+    assert torch.equal(make_views(samples, ids, 5, ViewParams()), samples)
+
+
+def test_two_transforms_of_a_kind_draw_different_numbers() -> None:
+    """A shift after a shift is not the same shift twice."""
+    samples, ids = pictures(), sample_ids(NUM_SAMPLES)
+    once, twice = (
+        make_views(samples, ids, 1, ViewParams(count=2, transforms=(SHIFT_FLIP,) * times)) for times in (1, 2)
+    )
+    again = make_views(once, ids, 1, ViewParams(count=2, transforms=(SHIFT_FLIP,)))
+
+    assert not torch.equal(twice, again)
+
+
+def test_what_a_batch_returns_is_its_own() -> None:
+    """Writing into a batch changes neither the samples nor the next batch."""
+    samples = pictures()
+    bank = ViewBank(samples, sample_ids(NUM_SAMPLES), PARAMS, limit_bytes=10**9)
+    rows = torch.arange(NUM_SAMPLES)
+    for view in (0, 1):
+        expected = bank.batch(rows, view).clone()
+        bank.batch(rows, view).fill_(0)
+        assert torch.equal(bank.batch(rows, view), expected)
+
+
+def test_wrong_samples_or_ids_are_refused() -> None:
+    """Samples that are not uint8 and ids of the wrong shape are named."""
+    with pytest.raises(BadInputError, match="uint8 samples, and these are torch.float32"):
+        ViewBank(pictures().float(), sample_ids(NUM_SAMPLES), PARAMS, limit_bytes=0)
+    with pytest.raises(BadInputError, match=r"sample ids uint8 \[40, 16\], not uint8 \[39, 16\]"):
+        ViewBank(pictures(), sample_ids(NUM_SAMPLES - 1), PARAMS, limit_bytes=0)
+
+
+def test_importing_views_does_not_import_torch() -> None:
+    """A cached run needs no torch."""
+    code = "import sys, components.views, components.transforms.affine; assert 'torch' not in sys.modules"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,33 @@
+"""What every test may count on: telemetry off, a world of its own, no leftovers of the user's settings."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components.artifacts.store import Store
+from components.settings import Settings, turn_telemetry_off
+
+turn_telemetry_off()
+VENDOR_SETTINGS = ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "MLFLOW_RUN_ID")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("POTSTILL_")]:
+        monkeypatch.delenv(name)
+    for name in VENDOR_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings whose whole world is the test's own folder."""
+    return Settings(var_dir=tmp_path / "var", num_threads=1, device="cpu")
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    """An empty store in the test's own folder."""
+    yield Store(settings)
