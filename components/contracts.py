@@ -208,6 +208,16 @@ class WorkloadParams(PluginParams):
         raise NotImplementedError
 
 
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a step looked up in the outside world, once, before it runs."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-able, part of the key: a content hash, a registry version's digest."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-able, for the run but outside the key: a commit, a tag."""
+
+
 class Progress(Protocol):
     """Where a long step says how far it is; the command line draws it, tests ignore it."""
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -228,7 +229,7 @@ def _save(
         run_id=logged.source_run_id,
         model_id=logged.model_id,
     )
-    with _without_source_lines():
+    with _without_advice(), _without_source_lines():
         mlflow.pytorch.save_model(
             live,
             str(folder),
@@ -239,6 +240,14 @@ def _save(
             serialization_format="pt2",
             metadata=dict(metadata),
         )
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """MLflow warns of its own code while it imports it; nothing in that is for the user of this project."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"mlflow(\.|$)")
+        yield
 
 
 @contextmanager
@@ -411,7 +420,8 @@ def _load(folder: Path, uri: str) -> nn.Module:
             f"{uri} holds no torch.export program (no {PROGRAM.as_posix()}): log it again with "
             "mlflow.pytorch.log_model(..., serialization_format='pt2'); pickled models are not loaded"
         )
-    loaded: nn.Module = mlflow.pytorch.load_model(str(folder))
+    with _without_advice():
+        loaded: nn.Module = mlflow.pytorch.load_model(str(folder))
     return loaded
 
 

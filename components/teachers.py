@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.artifacts.artifact import sha256_of
-from components.contracts import DataSpec, ModelParams
+from components.contracts import DataSpec, ModelParams, Resolved
 from components.errors import WeightsError
 from components.params import MlflowTeacher, TeacherSource, WeightsTeacher
 from components.settings import Settings
-from components.steps.step import Resolved
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

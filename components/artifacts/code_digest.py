@@ -76,14 +76,19 @@ def _tree(path: Path, _mtime_ns: int) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
-def _parse(path: Path) -> ast.Module:
-    return _tree(path, path.stat().st_mtime_ns)
-
-
-def _imports(name: str) -> Iterator[str]:
+def _imports(name: str) -> tuple[str, ...]:
     """Project modules that *name* imports anywhere but under TYPE_CHECKING, and the packages around it."""
-    yield from _parents(name)
-    for node in _running_nodes(_parse(_source(name))):
+    path = _source(name)
+    return (*_parents(name), *_imported_in(path, path.stat().st_mtime_ns))
+
+
+@cache
+def _imported_in(path: Path, mtime_ns: int) -> tuple[str, ...]:
+    return tuple(_find_imports(_tree(path, mtime_ns)))
+
+
+def _find_imports(tree: ast.Module) -> Iterator[str]:
+    for node in _running_nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if _exists(alias.name))
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 
+from components.artifacts.lock import held
 from components.errors import DataDamagedError, DataNotFoundError, StoreError, some_of
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ Tag `v1` has 350 of each digit, tag `v2` has all of them. DVC tracks `digits`; i
 
 Y. LeCun, C. Cortes, C. Burges: The MNIST database of handwritten digits.
 """
+_LOCK_WAIT_SECONDS = 600.0
 _VERSIONS = (("v1", "2024-01-01T00:00:00+0000"), ("v2", "2024-02-01T00:00:00+0000"))
 _AUTHOR = {"NAME": "Potstill", "EMAIL": "potstill@example.invalid"}
 
@@ -60,9 +61,7 @@ def build_example_registry(folder: Path, *, say: Callable[[str], None] = _nobody
     Raises DataDamagedError for something else at *folder*, StoreError when the disk is full or read-only.
     """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with (folder.parent / f".{folder.name}.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with held(folder.parent / f".{folder.name}.lock", wait_seconds=_LOCK_WAIT_SECONDS, waiting=_nobody):
             if folder.exists():
                 say(f"the example data is there already: {folder}")
                 return _inspect(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -15,9 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.artifacts.lock import held
 from components.data._git import Place, full_commit, locate, without_credentials
 from components.errors import DataDamagedError, DataNotFoundError, StoreError, some_of
 
+_LOCK_WAIT_SECONDS = 3600.0
 _MD5 = re.compile(r"^[0-9a-f]{32}(\.dir)?$")
 
 
@@ -114,7 +115,8 @@ def checkout(version: DataVersion, *, cache: Path, say: Callable[[str], None] = 
     """
     name = _folder_name(version)
     folder = cache / name
-    with _disk_errors(cache), _single_flight(cache / "locks" / f"{name}.lock"):
+    lock = cache / "locks" / f"{name}.lock"
+    with _disk_errors(cache), held(lock, wait_seconds=_LOCK_WAIT_SECONDS, waiting=_said_once(say, version)):
         if folder.exists():
             if _actual_md5(folder, version) == version.md5:
                 return folder
@@ -231,13 +233,16 @@ def _discard(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-@contextmanager
-def _single_flight(lock: Path) -> Iterator[None]:
-    """Hold *lock*; it goes with the process that holds it."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+def _said_once(say: Callable[[str], None], version: DataVersion) -> Callable[[str], None]:
+    """Say, the first time that this is called, whom the run waits for."""
+    told: set[str] = set()
+
+    def waiting(holder: str) -> None:
+        if not told:
+            say(f"waiting for process {holder}, which checks out {version}")
+        told.add(holder)
+
+    return waiting
 
 
 @contextmanager

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 PAGE = "report.html"
 MARKDOWN = "report.md"
-PLOTS = "plots"
 TITLE = "Distillation report"
 CODE_CHARACTERS = 12
 """Values without spaces from this length on are hashes and addresses, set in a monospaced face."""
@@ -36,23 +35,23 @@ class Section:
 
 
 def write_report(folder: Path, report: ReportData) -> Path:
-    """Write report.html, report.md and plots/*.png into *folder*; returns the page's path."""
-    drawn, examples = write_plots(folder / PLOTS, report)
+    """Write report.html and report.md into *folder*; returns the page's path."""
+    from components.report.plots import figures
+
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKDOWN).write_text(to_markdown(report), encoding="utf-8")
     page = folder / PAGE
-    page.write_text(_html(report, drawn, examples), encoding="utf-8")
+    page.write_text(_html(report, figures(report), example_figures(report)), encoding="utf-8")
     return page
 
 
-def write_plots(folder: Path, report: ReportData) -> tuple[dict[str, Figure], dict[str, Figure]]:
-    """Write every figure as *folder*/<name>.png; returns them, the examples apart."""
+def write_plots(folder: Path, report: ReportData) -> tuple[Path, ...]:
+    """Every figure of the page as a PNG file of its own in *folder*, for a tracking server."""
     from components.report.plots import figures, png
 
-    drawn, examples = figures(report), example_figures(report)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in (drawn | examples).items():
-        png(figure, folder / f"{name}.png")
-    return drawn, examples
+    drawn = figures(report) | example_figures(report)
+    return tuple(png(figure, folder / f"{name}.png") for name, figure in drawn.items())
 
 
 def to_markdown(report: ReportData) -> str:
@@ -118,6 +117,7 @@ def _html(report: ReportData, drawn: Mapping[str, Figure], examples: Mapping[str
         arms=ARMS,
         soft_targets=_soft_targets(report),
         lineage=list(_lineage(report).items()),
+        links=_links(report.links),
         is_code=_is_code,
         steps=report.steps,
         total=_total(report.steps),
@@ -161,7 +161,12 @@ def _sections(report: ReportData, drawn: Mapping[str, Figure], examples: Mapping
     level = f"{100 * report.metrics['confidence']:g}{table.SPACE}%"
     told = (
         ("Size, speed and accuracy", f"Bars are {level} intervals of the accuracy.", "accuracy_by", False),
-        ("Learning curves", "The validation split is the one to choose parameters on; the table above is about the test split.", "learning_curve", False),
+        (
+            "Learning curves",
+            "The validation split is the one to choose parameters on; the table above is about the test split.",
+            "learning_curve",
+            False,
+        ),
         (
             "Calibration",
             f"On the dotted line, confidence is what it claims. Bars are {level} intervals; hollow marks have fewer than "
@@ -169,9 +174,13 @@ def _sections(report: ReportData, drawn: Mapping[str, Figure], examples: Mapping
             "reliability",
             True,
         ),
-        ("Confusion", "Darker is a larger share of the class (on a square-root scale, so that rare confusions show).",
-         "confusion", False),
-    )  # fmt: skip
+        (
+            "Confusion",
+            "The stronger the colour, the larger the share of the class; the root of it, so that rare confusions show.",
+            "confusion",
+            False,
+        ),
+    )
     for title, caption, prefix, three in told:
         chosen = {name: figure for name, figure in drawn.items() if name.startswith(prefix)}
         if chosen:
@@ -220,7 +229,12 @@ def _lineage(report: ReportData) -> Mapping[str, Any]:
     """What the caller knows, then what the artifacts themselves say."""
     digests = {f"{name.replace('_', ' ')} digest": artifact.digest for name, artifact in report.artifacts.items()}
     holdout = {"holdout digest": report.metrics["holdout"]["digest"]}
-    return {**report.lineage, **digests, **holdout, **report.links}
+    return {**report.lineage, **digests, **holdout}
+
+
+def _links(links: Mapping[str, str]) -> list[tuple[str, str, bool]]:
+    """(text, address, whether a browser may follow it): no scheme that runs something becomes a link."""
+    return [(text, address, address.startswith(("http://", "https://"))) for text, address in links.items() if address]
 
 
 def _is_code(value: object) -> bool:

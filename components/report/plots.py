@@ -190,7 +190,7 @@ def _cells(axes: Axes, shares: NDArray[np.float64]) -> None:
 
     classes = len(shares)
     # The square root lifts the rare confusions, which are what one looks for, out of the background.
-    opacity = np.sqrt(shares)
+    opacity = np.where(shares > 0, 0.1 + 0.9 * np.sqrt(shares), 0.0)
     corners = [
         [(c - 0.5, r - 0.5), (c + 0.5, r - 0.5), (c + 0.5, r + 0.5), (c - 0.5, r + 0.5)]
         for r in range(classes)
@@ -336,17 +336,22 @@ def short_number(value: float) -> str:
 
 def png(figure: Figure, path: Path) -> Path:
     """On white, for viewers that show pictures on their own."""
-    figure.savefig(path, format="png", dpi=PNG_DOTS_PER_INCH, facecolor="white", metadata={"Software": None})
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set(dpi=PNG_DOTS_PER_INCH, facecolor="white")
+    # The canvas's own method lays out and draws once; Figure.savefig does both twice.
+    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
     return path
 
 
 def inline_svg(figure: Figure, description: str) -> str:
     """An <svg> element to put inside a page: its ink is the page's own text colour, and it names no other address."""
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "potstill", "svg.fonttype": "path"}):
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
     body = stream.getvalue()[stream.getvalue().index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", body)

@@ -110,7 +110,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f}{SPACE}%"
 
 
-
 def nats(value: float) -> str:
     return f"{value:.3f}"
 
@@ -156,7 +155,12 @@ def to_rich(table: FinalTable) -> RichTable:
     from rich.table import Table
 
     rendered = Table(
-        title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+        title=table.title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
     )
     rendered.add_column("", no_wrap=True)
     for column in table.columns[1:-1]:

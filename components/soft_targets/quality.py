@@ -39,9 +39,11 @@ def quality(
     *labels* [N of the data set]; UNLABELLED rows do not count toward accuracy and calibration. *teacher* is asked
     again about LIVE_ROWS random rows. All entropies and KLs are in nats.
     """
+    if not all(bool(np.isfinite(logits).all()) for logits in _chunks(targets)):
+        return {"finite": False}
     first_view = _decoded(targets, slice(0, len(targets.rows)))
     return {
-        "finite": all(bool(np.isfinite(logits).all()) for logits in _chunks(targets)),
+        "finite": True,
         "labelled_rows": _on_labels(first_view, labels[targets.rows]),
         "entropy": _entropies(targets, (1.0, *params.temperatures)),
         "log_num_classes": float(np.log(targets.num_classes)),
@@ -142,6 +144,7 @@ def refuse_if_poor(figures: Mapping[str, Any], params: SoftTargetParams) -> None
 def _problems(figures: Mapping[str, Any], params: SoftTargetParams) -> Iterator[str]:
     if not figures["finite"]:
         yield "some stored logits are not finite numbers"
+        return
     entropy, uniform = figures["entropy"]["1"]["mean"], figures["log_num_classes"]
     if entropy < params.min_entropy_nats:
         yield (

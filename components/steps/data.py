@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from components import plugins
-from components.contracts import DecodedSamples, Progress
+from components.contracts import DecodedSamples, Progress, Resolved
 from components.data import versions
 from components.data._git import find_local, without_credentials
 from components.errors import DataDamagedError, SplitError, some_of
 from components.params import IndexSplit, Params
-from components.steps.step import Resolved, Step, StepContext, World
+from components.steps.step import Step, StepContext, World
 
 
 def _reads(params: Params) -> Mapping[str, Any]:

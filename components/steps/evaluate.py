@@ -45,12 +45,15 @@ def _measure(
     ctx: StepContext, arm: str, samples: NDArray[np.uint8], holdout: Holdout
 ) -> tuple[NDArray[np.float32], dict[str, int], dict[str, Any]]:
     """Logits, size and latency of one arm; its weights leave memory before the next arm's are read."""
+    import torch
+
+    from components.artifacts.fingerprint import device_name
     from components.evaluation.cost import measure_latency, num_parameters, weight_bytes
     from components.evaluation.predict import predict_logits
     from components.saved_models import load_model
 
     artifact, chosen = ctx.inputs[arm], ctx.params.evaluate
-    module = load_model(artifact)
+    module = load_model(artifact).to(torch.device(device_name(ctx.settings)))
     logits = predict_logits(module, samples, holdout.rows, progress=ctx.progress)
     latency = measure_latency(module, samples[holdout.rows[:1]], chosen.latency_batches, chosen.latency_repeats)
     return logits, {"num_parameters": num_parameters(module), "weight_bytes": weight_bytes(artifact)}, latency

@@ -13,11 +13,11 @@ from components.artifacts.code_digest import code_digests
 from components.artifacts.fingerprint import device_name, num_threads
 from components.artifacts.key import Key, library_versions, make_key
 from components.artifacts.store import Store
-from components.contracts import Progress
+from components.contracts import Progress, Resolved
 from components.params import Params
 from components.settings import Settings
 from components.steps.meter import Meter
-from components.steps.step import Resolved, Step, StepContext, World
+from components.steps.step import Step, StepContext, World
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.artifacts.artifact import Artifact
-from components.contracts import Progress
+from components.contracts import Progress, Resolved
 from components.params import Params
 from components.settings import Settings
 
 if TYPE_CHECKING:
     from components.artifacts.store import Store
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """What a step looked up in the outside world, once, before it runs."""
-
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """JSON-able, part of the key: a content hash, a registry version's digest."""
-    notes: Mapping[str, Any] = field(default_factory=dict)
-    """JSON-able, for the run but outside the key: a commit, a tag."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from typing import Any
 
 from components import plugins
 from components.artifacts.artifact import Artifact, write_json
+from components.contracts import Resolved
 from components.errors import TeacherRefusedError
 from components.params import MlflowTeacher, Params, WeightsTeacher
 from components.steps import fitting
-from components.steps.step import Resolved, Step, StepContext, World
+from components.steps.step import Step, StepContext, World
 
 
 def _reads(params: Params) -> Mapping[str, Any]:

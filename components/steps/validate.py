@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from components import plugins
 from components.artifacts.artifact import MEASURED, Artifact, write_json
+from components.contracts import Resolved
 from components.errors import DataRefusedError, StoreError
 from components.params import Params
-from components.steps.step import Resolved, Step, StepContext, World
+from components.steps.step import Step, StepContext, World
 from components.validation import accepted
 from components.validation.report import RESULT, load_report
 

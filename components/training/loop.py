@@ -26,8 +26,8 @@ from components.training.optimizer import learning_rate, make_optimizer, moments
 from components.training.reproducible import epoch_batches, reproducible, seed_step, step_seeds
 
 # Losses are looked at in groups, since every look makes an accelerator wait.
-LOOK_EVERY_STEPS = 10
-LOOK_EVERY_SECONDS = 0.25
+TELL_EVERY_STEPS = 10
+TELL_EVERY_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +146,17 @@ def _one_epoch(loop: _Loop, judge: Judge, keeper: _Keeper, progress: Progress) -
     # A kill may have come between the last step of an epoch and its record: then no step is left.
     while loop.step < loop.epoch_end:
         loop.take_step()
-        if loop.must_look:
-            loop.look()
+        if loop.must_tell:
             _tell(loop, judge, progress)
         keeper.keep_if_due()
-    loop.look()
     loop.end_epoch(judge)
     _tell(loop, judge, progress)
 
 
 def _tell(loop: _Loop, judge: Judge, progress: Progress) -> None:
+    """Show how far it is, and hear whether the user wants to stop."""
+    loop.look()
+    loop.told_step, loop.told_at = loop.step, time.monotonic()
     progress.advance(loop.step, **loop.history.latest(judge.workload.primary_metric))
     progress.check()
 
@@ -188,7 +189,7 @@ class _Loop:
         self.history = History()
         self.best: dict[str, Tensor] = {}
         self.taken: list[_Taken] = []
-        self.looked_at = time.monotonic()
+        self.told_step, self.told_at = 0, time.monotonic()
 
     def finished(self) -> bool:
         enough = self.history.num_epochs == self.params.epochs
@@ -230,9 +231,9 @@ class _Loop:
         return learning_rate(self.params, step, self.num_steps)
 
     @property
-    def must_look(self) -> bool:
-        many = len(self.taken) >= LOOK_EVERY_STEPS
-        return many or self.step == 1 or time.monotonic() - self.looked_at > LOOK_EVERY_SECONDS
+    def must_tell(self) -> bool:
+        steps, seconds = self.step - self.told_step, time.monotonic() - self.told_at
+        return steps >= TELL_EVERY_STEPS or seconds > TELL_EVERY_SECONDS
 
     def look(self) -> None:
         """Add up the losses since the last look; TrainingDivergedError at the first that is not finite."""
@@ -243,7 +244,6 @@ class _Loop:
             parts = (total, distillation, hard)
             self.history.sums.add(parts, num_rows=taken.num_rows, num_labelled=taken.num_labelled)
         self.taken.clear()
-        self.looked_at = time.monotonic()
 
     def _values(self) -> list[list[float]]:
         if not self.taken:
@@ -259,6 +259,7 @@ class _Loop:
         )
 
     def end_epoch(self, judge: Judge) -> None:
+        self.look()
         try:
             validation = judge.measure(self.loss.model.eval())
         except RefusedError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -31,8 +31,8 @@ class Params(TransformParams):
     scale: float = Field(
         0.0, ge=0, le=0.9, description="largest relative change of size either way, in steps of 1/1024"
     )
-    fill: Literal["edge"] | int = Field(
-        0, ge=0, le=255, description="value of pixels from outside, or edge: repeat the border"
+    fill: Literal["edge"] | Annotated[int, Field(ge=0, le=255)] = Field(
+        0, description="value of pixels from outside, or edge: repeat the border"
     )
 
     @model_validator(mode="after")

@@ -207,7 +207,7 @@ def _failure(inspection: Inspection, table: pd.DataFrame, expectation: Expectati
         severity=expectation.severity,
         expected=_short(", ".join(_expected(kwargs))),
         observed=_short(_not_evaluated(result, kwargs, table) or _observed(found, kwargs)),
-        failing_count=int(found.get("unexpected_count") or len(copies)),
+        failing_count=int(found.get("unexpected_count") or 0) if "element_count" in found else len(copies),
         examples=tuple(_examples(found, inspection.row_name, kwargs) or copies[:MAX_EXAMPLES]),
     )
 
@@ -232,14 +232,15 @@ def _not_evaluated(result: Any, kwargs: Mapping[str, Any], table: pd.DataFrame) 
 
 
 def _observed(found: Mapping[str, Any], kwargs: Mapping[str, Any]) -> str:
-    if found.get("element_count") == 1:
-        return _value(found["partial_unexpected_list"][0])
-    if found.get("unexpected_count"):
-        return f"{found['unexpected_count']} of {found['element_count']} rows failing"
     if "column_list" in kwargs or "column_set" in kwargs:
         return _other_columns(kwargs.get("column_list") or kwargs.get("column_set") or (), found["observed_value"])
-    if found.get("partial_missing_list"):
-        return f"none of {_value(found['partial_missing_list'])}"
+    if found.get("element_count") == 1:
+        return _value(found["partial_unexpected_list"][0])
+    if "element_count" in found:
+        return f"{found.get('unexpected_count')} of {found['element_count']} rows failing"
+    sets = {"missing": found.get("partial_missing_list"), "unexpected": found.get("partial_unexpected_list")}
+    if any(sets.values()):
+        return "; ".join(f"{kind} {_value(values)}" for kind, values in sets.items() if values)
     return "no finite value" if (value := found.get("observed_value")) is None else _value(value)
 
 

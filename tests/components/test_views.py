@@ -27,8 +27,8 @@ SHIFT_FLIP = {"name": "affine", "shift_pixels": 2, "flip_horizontal": True}
 TURN = {"name": "affine", "rotate_degrees": 15, "scale": 0.2, "fill": "edge"}
 PARAMS = ViewParams(count=4, seed=3, transforms=(SHIFT_FLIP, TURN))
 NUM_SAMPLES = 40
-GOLDEN_DRAWS = "?"
-GOLDEN_PIXELS = "?"
+GOLDEN_DRAWS = "d19bb020971590cce3bffa240991246f1f4636c69f0b17a9ccdb1c25367218bb"
+GOLDEN_PIXELS = "e5ce71f3691cf79c92c239c556fcdcfec785252af8a1b7c8cf2ac8dc961265b4"
 
 
 def words(text: str) -> list[int]:
@@ -122,7 +122,7 @@ def test_numbers_are_pinned() -> None:
     """The numbers of a fixed seed never change: stored soft targets depend on them."""
     drawn = draws(sample_ids(100), seed=7, view=3).integers(-1000, 1000, purpose="pinned")
 
-    assert stream_key(7, 3, "pinned") == (0, 0)
+    assert stream_key(7, 3, "pinned") == (4074641875, 1483064601)
     assert sha256(drawn) == GOLDEN_DRAWS
 
 
@@ -240,7 +240,7 @@ def test_what_a_batch_returns_is_its_own() -> None:
 
 def test_wrong_samples_or_ids_are_refused() -> None:
     """Samples that are not uint8 and ids of the wrong shape are named."""
-    with pytest.raises(BadInputError, match="uint8 samples, and these are torch.float32"):
+    with pytest.raises(BadInputError, match=r"uint8 samples, and these are torch\.float32"):
         ViewBank(pictures().float(), sample_ids(NUM_SAMPLES), PARAMS, limit_bytes=0)
     with pytest.raises(BadInputError, match=r"sample ids uint8 \[40, 16\], not uint8 \[39, 16\]"):
         ViewBank(pictures(), sample_ids(NUM_SAMPLES - 1), PARAMS, limit_bytes=0)

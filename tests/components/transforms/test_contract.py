@@ -17,7 +17,10 @@ from components.views import ViewDraws
 def _examples() -> list[Any]:
     found = [(name, plugins.params_class("transforms", name)) for name in plugins.available("transforms")]
     examples = [(name, params, example) for name, params in found for example in _own_examples(params)]
-    return [pytest.param(params.model_validate(example), id=f"{name}-{n}") for n, (name, params, example) in enumerate(examples)]
+    return [
+        pytest.param(params.model_validate(example), id=f"{name}-{n}")
+        for n, (name, params, example) in enumerate(examples)
+    ]
 
 
 def _own_examples(params: type) -> list[dict[str, Any]]:
