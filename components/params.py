@@ -223,12 +223,12 @@ class TeacherParams(Frozen):
 
 
 class SoftTargetParams(Frozen):
-    """The teacher's raw logits on every view of every training and validation sample."""
+    """The teacher's raw logits on every view of every training sample."""
 
     max_kl: float = Field(
         1e-4, gt=0, description="largest mean KL of the stored rows to the live teacher, at every T asked for"
     )
-    temperatures: tuple[float, ...] = Field(
+    temperatures: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (1.0, 2.0, 4.0, 8.0, 20.0), min_length=1, description="where the error is measured"
     )
     codec: Literal["auto", "fp32", "fp16"] = Field("auto", description="auto: the smallest within max_kl")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 DIGEST_TAG = "potstill.digest"
+VERSIONS_TAG = "mlflow.modelVersions"
 PARITY_BATCHES = (1, 2, 7)
 EXAMPLE_ROWS = 2
 PROGRAM = Path("data", "model.pt2")
@@ -205,9 +207,10 @@ def _upload_and_compare(mlflow_client: MlflowClient, tracking_uri: str, logged: 
 
 
 def _create_version(mlflow_client: MlflowClient, tracking_uri: str, wanted: _Wanted, model_id: str) -> ModelVersion:
+    """A version, and the link to it that MLflow's page of the logged model shows."""
     _ensure_name(mlflow_client, wanted.name)
     with _default_tracking_uri(tracking_uri):
-        return mlflow_client.create_model_version(
+        made = mlflow_client.create_model_version(
             wanted.name,
             f"models:/{model_id}",
             wanted.run_id,
@@ -215,6 +218,10 @@ def _create_version(mlflow_client: MlflowClient, tracking_uri: str, wanted: _Wan
             await_creation_for=READY_SECONDS,
             model_id=model_id,
         )
+    links = json.loads(mlflow_client.get_logged_model(model_id).tags.get(VERSIONS_TAG, "[]"))
+    links.append({"name": made.name, "version": str(made.version)})
+    mlflow_client.set_logged_model_tags(model_id, {VERSIONS_TAG: json.dumps(links)})
+    return made
 
 
 def _save(
@@ -277,9 +284,10 @@ def _signature(live: nn.Module, samples: NDArray[np.uint8]) -> ModelSignature:
 
     with torch.no_grad():
         logits = live(torch.from_numpy(samples[:EXAMPLE_ROWS])).numpy()
+    # Unnamed: MLflow hands a named array to the model as a dictionary, which its own torch flavour refuses.
     return ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *samples.shape[1:]), "samples")]),
-        outputs=Schema([TensorSpec(logits.dtype, (-1, *logits.shape[1:]), "logits")]),
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *samples.shape[1:]))]),
+        outputs=Schema([TensorSpec(logits.dtype, (-1, *logits.shape[1:]))]),
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from components.artifacts.artifact import sha256_of
 from components.contracts import DataSpec, ModelParams, Resolved
-from components.errors import WeightsError
+from components.errors import ServerError, WeightsError
 from components.params import MlflowTeacher, TeacherSource, WeightsTeacher
 from components.settings import Settings
 
@@ -22,13 +22,19 @@ LISTED = 10
 def resolve_teacher(source: TeacherSource, settings: Settings) -> Resolved:
     """What *source* means right now: the content's digest for the key, and where to find it.
 
-    Raises WeightsError for a file that is not there, BadInputError for a model that the registry does not know.
+    Raises WeightsError for a file that is not there, BadInputError for a model that the registry does not know,
+    and ServerError where there is no registry.
     """
     if isinstance(source, WeightsTeacher):
         return Resolved(facts={"weights_sha256": _digest(source.file)})
     if isinstance(source, MlflowTeacher):
         from components.registry import resolve_model
 
+        if not settings.tracking_uri:
+            raise ServerError(
+                f"teacher.source.uri {source.uri!r} needs MLflow, and no address is known: run `potstill up`, "
+                "or set MLFLOW_TRACKING_URI"
+            )
         found = resolve_model(source.uri, settings.tracking_uri)
         return Resolved(facts={"model_digest": found.digest}, notes={"teacher_uri": found.uri})
     return Resolved()

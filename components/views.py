@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from components.params import ViewParams
 
 SAMPLE_ID_BYTES = 16
-MULTIPLIERS = np.array([[0xD2511F53], [0xCD9E8D57]], dtype=np.uint64)
+MULTIPLIERS = np.array([0xD2511F53, 0xCD9E8D57], dtype=np.uint64)
 WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
 WORD = np.uint64(0xFFFFFFFF)
@@ -40,19 +40,17 @@ PIXELS_AT_ONCE = 2**20
 
 def philox4x32(counters: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.uint32]:
     """Philox4x32-10 of B counters under one key; uint32 [B, 4] -> uint32 [B, 4]."""
-    words = counters.T.astype(np.uint64)
-    even, odd = words[0::2], words[1::2]
-    for round_keys in _round_keys(key):
-        product = (even * MULTIPLIERS)[::-1]
-        even, odd = (product >> WORD_BITS) ^ odd ^ round_keys, product & WORD
-    return np.stack((even[0], odd[0], even[1], odd[1]), axis=1).astype(np.uint32)
+    first, second, third, fourth = counters.T.astype(np.uint64, order="C")
+    for key_first, key_third in _round_keys(key):
+        low, high = first * MULTIPLIERS[0], third * MULTIPLIERS[1]
+        first, second = (high >> WORD_BITS) ^ second ^ key_first, high & WORD
+        third, fourth = (low >> WORD_BITS) ^ fourth ^ key_third, low & WORD
+    return np.stack((first, second, third, fourth), axis=1).astype(np.uint32)
 
 
 def _round_keys(key: tuple[int, int]) -> NDArray[np.uint64]:
-    """[ROUNDS, 2, 1]: the key bumped by the Weyl constants, one pair a round."""
-    bumped = [
-        [[(word + turn * weyl) & 0xFFFFFFFF] for word, weyl in zip(key, WEYL, strict=True)] for turn in range(ROUNDS)
-    ]
+    """[ROUNDS, 2]: the key bumped by the Weyl constants, one pair a round."""
+    bumped = [[(word + turn * weyl) % 2**32 for word, weyl in zip(key, WEYL, strict=True)] for turn in range(ROUNDS)]
     return np.array(bumped, dtype=np.uint64)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from prefect import flow
 from prefect.states import State
 
-from flows.tasks import conclude, keep_records, log_runs, judge, open_run, promote, register, report, step
+from flows.tasks import conclude, judge, keep_records, log_runs, open_run, promote, register, report, run_name, step
 
 
-@flow(name="distill", flow_run_name="distill-{data_rev}", persist_result=False, retries=0)
+@flow(name="distill", flow_run_name=run_name, persist_result=False, retries=0)
 def distill(params_file: str = "params.yaml", overrides: list[str] | None = None, data_rev: str = "as-configured") -> State:
     """Run the whole story on one data version.
 

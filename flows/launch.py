@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.params import load_params
+from components.params import Params, load_params
 from components.settings import Settings
-from flows.console import ConsoleProgress, interruptible, step_line
+from flows.console import ConsoleProgress, interruptible
 from flows.run import PROGRESS, open_run
 
 if TYPE_CHECKING:
@@ -24,44 +23,42 @@ def launch_distill(params_file: Path, overrides: Sequence[str]) -> int:
     """Run the flow with the servers it needs; returns the exit code. Raises what the flow raises."""
     from rich.console import Console
 
-    load_params(params_file, overrides)
+    params = load_params(params_file, overrides)
     console = Console()
-    endpoints = _connect(Settings(), console)
     progress = ConsoleProgress(console)
     with interruptible(progress):
         PROGRESS.set(progress)
-        verdict = _run_flow(params_file, overrides)
-    _last_words(console, params_file, overrides, verdict, endpoints)
+        endpoints = _connect(Settings(), progress)
+        verdict = _run_flow(params_file, overrides, params.data.revision)
+    _last_words(console, params, verdict, endpoints)
     return verdict.exit_code
 
 
-def _connect(settings: Settings, console: Console) -> Endpoints:
+def _connect(settings: Settings, progress: ConsoleProgress) -> Endpoints:
     """Servers first: one that does not answer is said before any work starts."""
     from flows.servers import ensure_servers, environment_for
 
-    endpoints = ensure_servers(settings, say=console.print)
+    endpoints = ensure_servers(settings, say=progress.say, check=progress.check)
     os.environ.update(environment_for(endpoints, settings))
     return endpoints
 
 
-def _run_flow(params_file: Path, overrides: Sequence[str]) -> Verdict:
+def _run_flow(params_file: Path, overrides: Sequence[str], data_rev: str) -> Verdict:
     from flows.distill import distill
 
-    state: Any = distill(params_file=str(params_file), overrides=list(overrides), return_state=True)
+    state: Any = distill(
+        params_file=str(params_file), overrides=list(overrides), data_rev=data_rev, return_state=True
+    )
     verdict: Verdict = state.result()
     return verdict
 
 
-def _last_words(
-    console: Console, params_file: Path, overrides: Sequence[str], verdict: Verdict, endpoints: Endpoints
-) -> None:
+def _last_words(console: Console, params: Params, verdict: Verdict, endpoints: Endpoints) -> None:
     from components.artifacts.store import Store
     from components.report.data import ReportData
     from components.report.table import final_table, to_rich
 
-    settings, params = Settings(), load_params(params_file, overrides)
-    store = Store(settings)
-    evaluation = store.find("evaluate", verdict.evaluation_key)
+    evaluation = Store(Settings()).find("evaluate", verdict.evaluation_key)
     assert evaluation is not None
     console.print()
     console.print(to_rich(final_table(ReportData(artifacts={"evaluate": evaluation}, params=params))))
@@ -88,11 +85,7 @@ def launch_stage(name: str, params_file: Path, overrides: Sequence[str]) -> None
 
     from flows.stage import run_stage
 
-    started = time.monotonic()
-    console = Console()
-    progress = ConsoleProgress(console)
+    progress = ConsoleProgress(Console())
     with interruptible(progress):
         PROGRESS.set(progress)
-        outcome = run_stage(open_run(params_file, overrides, name=f"stage {name}"), name)
-    seconds = time.monotonic() - started
-    console.print(step_line(name, cached=outcome.cached, producer=outcome.producer, seconds=seconds, digest=outcome.artifact.digest))
+        run_stage(open_run(params_file, overrides, name=f"stage {name}"), name)

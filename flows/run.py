@@ -17,6 +17,7 @@ from components.params import Params, load_params
 from components.settings import Settings
 from components.steps.execute import Outcome, execute
 from components.steps.pipeline import load_step
+from components.validation.accepted import line_of, record_accepted
 
 PROGRESS: ContextVar[Progress | None] = ContextVar("progress", default=None)
 """What the command line draws on; a scheduled run says nothing and leaves the talking to Prefect's log."""
@@ -40,8 +41,9 @@ class Run:
 
     def step(self, name: str) -> Outcome:
         """Find or compute one step's result from those before it."""
-        self.outcomes[name] = execute(
-            load_step(name),
+        step = load_step(name)
+        outcome = self.outcomes[name] = execute(
+            step,
             params=self.params,
             settings=self.settings,
             store=self.store,
@@ -49,7 +51,16 @@ class Run:
             producer=self.name,
             progress=self.progress,
         )
-        return self.outcomes[name]
+        if name == "validate":
+            record_accepted(self.store, line_of(self.params), self.outcomes["data"].artifact.digest, outcome.artifact)
+        self.progress.step_line(
+            step.title,
+            cached=outcome.cached,
+            producer=outcome.producer,
+            seconds=outcome.seconds,
+            digest=outcome.artifact.digest,
+        )
+        return outcome
 
 
 def open_run(params_file: Path, overrides: Sequence[str], *, name: str) -> Run:

@@ -27,6 +27,7 @@ from components.tracking import ProjectedRuns
 from flows import run as runs
 from flows.run import Run
 
+AS_CONFIGURED = "as-configured"
 CHAMPION = "champion"
 EXIT_CODES = {"promote": 0, "already_champion": 0, "refuse": 3}
 STATE_NAMES = {"promote": "Promoted", "already_champion": "AlreadyChampion", "refuse": "Refused"}
@@ -64,6 +65,12 @@ def is_transient(_task: Any, _run: Any, state: State[Any]) -> bool:
     return isinstance(error, ServerError | ConnectionError | TimeoutError)
 
 
+def run_name() -> str:
+    """distill-<data revision>-<four digits of the run's own id>: unique enough to be a producer's name."""
+    parameters, run_id = runtime.flow_run.parameters or {}, str(runtime.flow_run.id or "")
+    return f"distill-{parameters.get('data_rev', AS_CONFIGURED)}-{run_id[-4:]}"
+
+
 retried = task(
     cache_policy=NO_CACHE,
     persist_result=False,
@@ -76,7 +83,7 @@ retried = task(
 
 def open_run(params_file: Path, overrides: Sequence[str], data_rev: str) -> Run:
     """Everything that can be wrong before the first step is said here: parameters, store, tracking server."""
-    revision = () if data_rev == "as-configured" else (f"data.revision={data_rev!r}",)
+    revision = () if data_rev == AS_CONFIGURED else (f"data.revision={data_rev!r}",)
     run = runs.open_run(params_file, (*overrides, *revision), name=runtime.flow_run.name or "distill")
     tracking.probe(run.settings.tracking_uri)
     return run

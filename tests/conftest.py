@@ -4,12 +4,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from components.artifacts.store import Store
 from components.settings import Settings, turn_telemetry_off
 
 turn_telemetry_off()
+# A machine that is busy for a moment has not broken anything.
+hypothesis.settings.register_profile("potstill", deadline=None)
+hypothesis.settings.load_profile("potstill")
 VENDOR_SETTINGS = ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "MLFLOW_RUN_ID")
 
 

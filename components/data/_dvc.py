@@ -118,8 +118,9 @@ def _translated(target: Target) -> Iterator[None]:
         raise
     except (FileNotFoundError, DataIndexDirError) as error:
         raise DataNotFoundError(
-            f"the data of {target} is neither in DVC's cache nor in its remote: run `dvc push -r ...` where it was "
-            f"added, or check the remote's address, which must not be relative for a repository behind a URL ({error})"
+            f"the data of {target} is neither in DVC's cache nor in its remote: run `dvc push` at that revision where the "
+            "data was added, or check the remote's address (a relative one works only for a local repository with DVC at "
+            f"its top): {error}"
         ) from error
     except SCMError as error:
         raise DataNotFoundError(f"{target} cannot be read: {without_credentials(str(error))}") from error

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from components.contracts import UNLABELLED
 from components.errors import SplitError
 
 if TYPE_CHECKING:
@@ -30,14 +29,14 @@ class Holdout:
 
 def holdout_of(data: PackedData) -> Holdout:
     """The one holdout of *data*; raises SplitError when no test sample has a label."""
-    rows = data.rows("test")
-    labels = np.asarray(data.labels[rows])
-    known = labels != UNLABELLED
-    if not known.any():
+    rows = data.labelled_rows("test")
+    if not len(rows):
         raise SplitError(
-            f"none of the {len(rows)} test samples has a label: nothing can be measured; give data.split a labelled test part"
+            f"none of the {len(data.rows('test'))} test samples has a label: nothing can be measured; "
+            "give data.split a labelled test part"
         )
-    return Holdout(rows[known], labels[known], holdout_digest(np.asarray(data.sample_ids[rows[known]]), labels[known]))
+    labels = np.asarray(data.labels[rows])
+    return Holdout(rows, labels, holdout_digest(np.asarray(data.sample_ids[rows]), labels))
 
 
 def holdout_digest(sample_ids: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:

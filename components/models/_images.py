@@ -34,7 +34,7 @@ class Prepare(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         scale = (255 * self.std).reciprocal().view(self.view)
         shift = (-self.mean / self.std).view(self.view)
-        return torch.addcmul(shift, samples.to(self.mean.dtype), scale)
+        return (samples.to(self.mean.dtype) * scale).add_(shift)
 
 
 def image_shape(data: DataSpec, family: str) -> tuple[int, int, int]:

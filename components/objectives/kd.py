@@ -41,9 +41,11 @@ class SoftenedKL:
 
     def __call__(self, student: Signals, teacher: Signals, batch: Batch) -> Tensor:  # noqa: ARG002 - labels play no part
         """Logits [N, C] twice -> [N]; half precision is widened to float32."""
+        import torch
+
         log_student = _log_softmax(student.logits, self.temperature)
         log_teacher = _log_softmax(teacher.logits, self.temperature)
-        return self.temperature**2 * (log_teacher.exp() * (log_teacher - log_student)).sum(dim=-1)
+        return torch.linalg.vecdot(log_teacher.exp() * self.temperature**2, log_teacher - log_student)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return iter(())

@@ -176,7 +176,7 @@ def _sections(report: ReportData, drawn: Mapping[str, Figure], examples: Mapping
         ),
         (
             "Confusion",
-            "The stronger the colour, the larger the share of the class; the root of it, so that rare confusions show.",
+            "The stronger the colour, the larger the share of the class; faint ones are lifted, so that rare confusions show.",
             "confusion",
             False,
         ),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,11 +216,12 @@ def _cell_counts(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float
 def _class_ticks(axes: Axes, names: Sequence[str]) -> None:
     if len(names) > MAX_CLASSES_NAMED:
         return
-    shown = [name if len(name) <= 14 else name[:13] + "…" for name in names]
-    turned = max(map(len, shown)) > 2
-    axes.set_xticks(range(len(names)), shown, rotation=45 if turned else 0, ha="right" if turned else "center",
-                    rotation_mode="anchor")  # fmt: skip
-    axes.set_yticks(range(len(names)), shown)
+    shown = [shortened(name, 14) for name in names]
+    slant: dict[str, Any] = (
+        {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, shown)) > 2 else {}
+    )
+    axes.set_xticks(range(len(names)), shown, parse_math=False, **slant)
+    axes.set_yticks(range(len(names)), shown, parse_math=False)
     axes.tick_params(length=0)
 
 
@@ -238,7 +241,8 @@ def soft_example(
     _dress(axes, "", "probability", "", grid=False)
     order = _likeliest(student, teacher)
     _paired_bars(axes, student[order], teacher[order], [names[index] for index in order])
-    figure.suptitle(textwrap.fill(title, 60), fontsize=FONT_POINTS + 1, color=INK, fontweight="bold", x=0.01, ha="left")
+    look = {"fontsize": FONT_POINTS + 1, "color": INK, "fontweight": "bold", "x": 0.01, "ha": "left"}
+    figure.suptitle(textwrap.fill(title, 60), parse_math=False, **look)
     return figure
 
 
@@ -254,7 +258,7 @@ def _paired_bars(axes: Axes, student: NDArray[np.float64], teacher: NDArray[np.f
     for offset, values, arm in ((-0.2, teacher, ARMS[0]), (0.2, student, ARMS[2])):
         places = [index + offset for index in range(len(names))]
         axes.barh(places, values, height=0.38, color=arm.colour, label=arm.title)
-    axes.set_yticks(range(len(names)), [name if len(name) <= 12 else name[:11] + "…" for name in names])
+    axes.set_yticks(range(len(names)), [shortened(name, 12) for name in names], parse_math=False)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0, labelsize=FONT_POINTS - 1)
     _legend(axes, loc="best")
@@ -334,29 +338,43 @@ def short_number(value: float) -> str:
     return f"{value:g}"
 
 
+def shortened(name: str, limit: int) -> str:
+    return name if len(name) <= limit else name[: limit - 1] + "…"
+
+
 def png(figure: Figure, path: Path) -> Path:
     """On white, for viewers that show pictures on their own."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set(dpi=PNG_DOTS_PER_INCH, facecolor="white")
-    # The canvas's own method lays out and draws once; Figure.savefig does both twice.
-    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
+    with _drawing():
+        # The canvas's own method lays out and draws once; Figure.savefig does both twice.
+        FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return path
 
 
 def inline_svg(figure: Figure, description: str) -> str:
     """An <svg> element to put inside a page: its ink is the page's own text colour, and it names no other address."""
-    import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     stream = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "potstill", "svg.fonttype": "path"}):
-        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
+    with _drawing():
+        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
     body = stream.getvalue()[stream.getvalue().index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", body)
     body = re.sub(r'\s(width|height)="[\d.]+pt"', "", body, count=2).replace(INK, "currentColor")
     return body.replace("<svg", f'<svg role="img" aria-label="{_attribute(description)}"', 1)
+
+
+@contextmanager
+def _drawing() -> Iterator[None]:
+    """Reproducible ids, text as outlines; a class name in a script that the font lacks shows boxes, not warnings."""
+    import matplotlib
+
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "potstill", "svg.fonttype": "path"}):
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 def _attribute(text: str) -> str:

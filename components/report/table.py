@@ -143,7 +143,7 @@ def byte_count(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

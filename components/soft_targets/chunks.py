@@ -46,9 +46,7 @@ class ChunkFiles:
         try:
             self._publish(self._path(index), MAGIC + header + b"\n" + payload)
         except OSError as error:
-            raise StoreError(
-                f"cannot keep chunk {index} of the soft targets in {self.folder}: {error.strerror}"
-            ) from error
+            raise cannot_write(f"chunk {index} of the soft targets in {self.folder}", error) from error
 
     def _publish(self, path: Path, content: bytes) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -62,6 +60,14 @@ class ChunkFiles:
 
     def _path(self, index: int) -> Path:
         return self.folder / f"chunk-{index:06d}.bin"
+
+
+def cannot_write(what: str, error: OSError) -> StoreError:
+    """The disk's refusal in words, with the way out."""
+    return StoreError(
+        f"cannot write {what} ({error.strerror}); free some space there or make it writable, and run again: "
+        "finished chunks are kept"
+    )
 
 
 def _header(key: str, index: int, shape: tuple[int, ...], payload: bytes) -> bytes:

@@ -52,7 +52,7 @@ def quality(
 
 
 def _decoded(targets: SoftTargets, part: slice) -> NDArray[np.float32]:
-    stored = targets.stored[part]
+    stored = targets.stored[part].copy()
     logits = np.empty((len(stored), targets.num_classes), dtype=np.float32)
     CODECS[targets.header.codec].decode(stored, logits)
     return logits

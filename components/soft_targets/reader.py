@@ -75,7 +75,7 @@ class SoftTargets:
         The result is a buffer that the next gather of as many rows overwrites. BadInputError: a row is not stored.
         """
         taken, decoded, tensor = self._buffer(len(rows))
-        self.read(self._flat(rows.numpy(force=True), view % self.num_views), taken)
+        self.read(self._flat(rows.cpu().numpy(), view % self.num_views), taken)
         self._codec.decode(taken, decoded)
         return tensor
 
@@ -89,7 +89,8 @@ class SoftTargets:
             places = self._place.take(rows)
         except IndexError:
             places = np.array([-1])
-        if len(places) and (places.min() < 0 or rows.min() < 0):
+        # The sign bit of one tells of a row that is not stored, that of the other of a negative one.
+        if len(places) and np.minimum.reduce(places | rows) < 0:
             raise BadInputError(self._unknown(rows))
         return places + view * len(self.rows)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from components.errors import BadInputError, SoftTargetsRefusedError, StoreError, some_of
-from components.soft_targets.chunks import ChunkFiles
+from components.soft_targets.chunks import ChunkFiles, cannot_write
 from components.soft_targets.codec import CODECS, Codec, ErrorMeter, ErrorTable, no_error, round_trip
 from components.soft_targets.header import LOGITS, ROWS, Candidate, Header, Identity, write_header
 
@@ -267,7 +267,7 @@ def _assemble(done: _TeacherPass, codec: Codec, out: Path) -> tuple[str, ...]:
         with (out / LOGITS).open("wb") as stream:
             return tuple(_append(stream.write, codec.encode(done.reread(chunk))) for chunk in range(done.num_chunks))
     except OSError as error:
-        raise StoreError(f"cannot write {out / LOGITS}: {error.strerror}") from error
+        raise cannot_write(str(out / LOGITS), error) from error
 
 
 def _append(write: Callable[[bytes], int], encoded: NDArray[np.uint8]) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from components.validation.gx import Inspection
-    from components.validation.profile import Profile
+    from components.validation.profile import Drift, Profile
 
 SUITE = "suite.json"
 DOCS = "data_docs"
@@ -62,8 +62,6 @@ def _run(context: StepContext) -> None:
 
 def _inspections(context: StepContext, table: pd.DataFrame) -> list[Inspection]:
     """The samples, and the tables derived from them that hold what no row of a sample can say."""
-    import pandas as pd
-
     from components.data.packed import open_packed
     from components.validation import suite
     from components.validation.gx import Inspection
@@ -76,8 +74,8 @@ def _inspections(context: StepContext, table: pd.DataFrame) -> list[Inspection]:
     moved = drifts(reference, table) if reference else {}
     inspections = [
         Inspection("samples", table, expected),
-        Inspection("classes", _classes(table, spec.class_names), suite.class_expectations(params), row_name="class_name"),
-        Inspection("drift", pd.DataFrame({name: [drift.psi] for name, drift in moved.items()}), suite.drift_expectations(params, moved)),
+        Inspection("classes", _classes(table, spec.class_names), suite.class_expectations(params), "class_name"),
+        Inspection("drift", _indices(moved), suite.drift_expectations(params, moved)),
     ]
     return [inspection for inspection in inspections if inspection.expectations]
 
@@ -91,7 +89,9 @@ def _reference(context: StepContext) -> Profile | None:
         return None
     found = Store(context.settings).find("validate", context.resolved.notes["reference_key"])
     if found is None or found.digest != digest:
-        raise StoreError(f"the last accepted version's result (validate {digest[:12]}) left the store during this run; run again")
+        raise StoreError(
+            f"the last accepted version's result (validate {digest[:12]}) left the store during this run; run again"
+        )
     return Profile.from_json(found.read_json(PROFILE))
 
 
@@ -110,6 +110,13 @@ def _classes(table: pd.DataFrame, class_names: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(
         {"class_name": list(class_names), "count": counts, "share": [count / labelled for count in counts]}
     )
+
+
+def _indices(moved: Mapping[str, Drift]) -> pd.DataFrame:
+    """One row: the population stability index of every column."""
+    import pandas as pd
+
+    return pd.DataFrame({name: [drift.psi] for name, drift in moved.items()})
 
 
 def _check(artifact: Artifact, params: Params) -> None:

@@ -137,6 +137,7 @@ def _run(loop: _Loop, judge: Judge, checkpoints: Checkpoints, progress: Progress
     except InterruptedRunError:
         keeper.keep()
         raise
+    loop.demand_finite_weights()
     return TrainResult(tuple(loop.history.records), loop.leave_kept_weights(), loop.step)
 
 
@@ -201,9 +202,10 @@ class _Loop:
 
     def begin_epoch(self) -> None:
         epoch = self.history.num_epochs
-        self.batches = epoch_batches(
+        batches = epoch_batches(
             self.rows, num_drawn=self.num_drawn, batch_size=self.params.batch_size, seed=self.seed, epoch=epoch
         )
+        self.batches = self.loss.rows(batches)
         self.seeds = step_seeds(self.steps_per_epoch, seed=self.seed, epoch=epoch)
         for module in self.modules.values():
             module.train()
@@ -214,7 +216,9 @@ class _Loop:
         set_learning_rate(self.optimizer, self._learning_rate(self.step))
         seed_step(self.seeds[place], self.device)
         losses = self.loss(self.batches[place], view=view, done=self.step / self.num_steps)
-        self.optimizer.zero_grad(set_to_none=True)
+        # Optimizer.zero_grad does the same with ten times the ceremony, which a small student would feel.
+        for weight in self.weights:
+            weight.grad = None
         losses.total.backward()
         parts = (losses.total.detach(), losses.distillation.detach(), losses.hard.detach())
         watched = (*parts, *self._clip())
@@ -250,6 +254,11 @@ class _Loop:
             return []
         values: list[list[float]] = torch.stack([torch.stack(taken.watched) for taken in self.taken]).tolist()
         return values
+
+    def demand_finite_weights(self) -> None:
+        """TrainingDivergedError after a step whose loss was a number and whose gradient was not."""
+        if not all(bool(weight.isfinite().all()) for weight in self.weights):
+            raise self._diverged("a weight", self.step - 1)
 
     def _diverged(self, what: str, step: int) -> TrainingDivergedError:
         return TrainingDivergedError(
@@ -313,8 +322,9 @@ class _Keeper:
             self.keep()
 
     def keep(self) -> None:
-        """Only a state whose losses were looked at, and are finite, is worth going on from."""
+        """Only a state that is finite throughout is worth going on from."""
         self.loop.look()
+        self.loop.demand_finite_weights()
         if self.loop.step > self.kept_step:
             self.checkpoints.write(self.loop.snapshot())
         self.kept_at, self.kept_step = time.monotonic(), self.loop.step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -29,6 +30,17 @@ class Targets(Protocol):
     def gather(self, rows: Tensor, view: int) -> Tensor:
         """Rows of the data set, int64 [B] -> float32 logits [B, C], valid until the next call."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A batch by its rows in the data set, int64 [B]."""
+
+    host: Tensor
+    device: Tensor
+    """The same, where the model is."""
+    labelled: Tensor | None
+    """Places 0..B-1 of the labelled ones, on the device; None where all are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +74,28 @@ class BatchLoss:
         self.model, self.workload, self.params, self.device = model, workload, params, device
         self.views, self.objective, self.targets = views, objective, targets
         self.is_labelled = labels != UNLABELLED
-        self.all_labelled = bool(self.is_labelled.all())
         self.labels = torch.from_numpy(labels).to(device)
-        self.labelled = self.labels != UNLABELLED
+        self.zero = torch.zeros((), device=device)
 
-    def __call__(self, rows: NDArray[np.int64], *, view: int, done: float) -> Losses:
-        """Of data set *rows* [B], seen as *view*, with the share *done* of the training behind."""
-        index = torch.from_numpy(rows).to(self.device)
-        logits = self._logits(index, view)
-        hard, num_labelled = self._hard_part(logits, rows, index)
+    def rows(self, batches: Sequence[NDArray[np.int64]]) -> list[Rows]:
+        """Rows of the batches of an epoch, brought to the device at once so that no step waits for its own."""
+        return [self._rows(batch) for batch in batches]
+
+    def _rows(self, batch: NDArray[np.int64]) -> Rows:
+        host, labelled = torch.from_numpy(batch), self.is_labelled[batch]
+        places = None if labelled.all() else torch.from_numpy(np.flatnonzero(labelled)).to(self.device)
+        return Rows(host, host.to(self.device), places)
+
+    def __call__(self, rows: Rows, *, view: int, done: float) -> Losses:
+        """Of *rows* seen as *view*, with the share *done* of the training behind."""
+        logits = self._logits(rows.device, view)
+        labels = self.labels.index_select(0, rows.device)
+        hard, num_labelled = self._hard_part(logits, labels, rows.labelled)
         if self.objective is None:
-            return Losses(hard, torch.zeros_like(hard), hard, len(rows), num_labelled)
-        distillation = self._distillation_part(logits, rows, index, view, done)
+            return Losses(hard, self.zero, hard, len(labels), num_labelled)
+        distillation = self._distillation_part(logits, labels, rows, view, done)
         alpha = self.objective.alpha
-        return Losses(alpha * distillation + (1 - alpha) * hard, distillation, hard, len(rows), num_labelled)
+        return Losses(alpha * distillation + (1 - alpha) * hard, distillation, hard, len(labels), num_labelled)
 
     def _logits(self, index: Tensor, view: int) -> Tensor:
         """Float32 [B, C], whatever the precision of the forward pass."""
@@ -91,28 +111,18 @@ class BatchLoss:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
 
-    def _hard_part(self, logits: Tensor, rows: NDArray[np.int64], index: Tensor) -> tuple[Tensor, int]:
-        labels = self.labels.index_select(0, index)
-        if not self.all_labelled:
-            # Found on the host, so that an accelerator need not be waited for.
-            places = np.flatnonzero(self.is_labelled[rows])
-            if not len(places):
-                return logits.new_zeros(()), 0
-            chosen = torch.from_numpy(places).to(self.device)
-            logits, labels = logits.index_select(0, chosen), labels.index_select(0, chosen)
+    def _hard_part(self, logits: Tensor, labels: Tensor, labelled: Tensor | None) -> tuple[Tensor, int]:
+        """Mean over the labelled rows, and how many they are."""
+        if labelled is not None:
+            logits, labels = logits.index_select(0, labelled), labels.index_select(0, labelled)
+        if not len(labels):
+            return self.zero, 0
         losses = self.workload.hard_label_loss(logits, labels, label_smoothing=self.params.label_smoothing)
         return losses.mean(), len(labels)
 
-    def _distillation_part(
-        self, logits: Tensor, rows: NDArray[np.int64], index: Tensor, view: int, done: float
-    ) -> Tensor:
+    def _distillation_part(self, logits: Tensor, labels: Tensor, rows: Rows, view: int, done: float) -> Tensor:
         assert self.objective is not None
         assert self.targets is not None
-        said = self.targets.gather(torch.from_numpy(rows), view).to(self.device)
-        batch = Batch(
-            labels=self.labels.index_select(0, index),
-            labelled=self.labelled.index_select(0, index),
-            sample_index=index,
-            progress=done,
-        )
+        said = self.targets.gather(rows.host, view).to(self.device)
+        batch = Batch(labels=labels, labelled=labels != UNLABELLED, sample_index=rows.device, progress=done)
         return self.objective(Signals(logits), Signals(said), batch).mean()

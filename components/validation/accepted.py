@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,7 +34,9 @@ class Accepted:
 
 def line_of(params: Params) -> str:
     """What names a line of data versions: the data's place and the workload, at whatever revision."""
-    return _sha256([params.data.repository, params.data.path, params.workload.name])
+    # A rotated token in the URL does not make it another repository.
+    repository = re.sub(r"//[^/@]*@", "//", params.data.repository)
+    return _sha256([repository, params.data.path, params.workload.name])
 
 
 def journal(store: Store, line: str) -> tuple[Accepted, ...]:

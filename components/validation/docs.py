@@ -17,8 +17,10 @@ REMOTE_LOGO = re.compile(r"https://great-expectations-web-assets\.[^\"']*")
 """Carries the time and an id of the context to its host, so it is replaced by the local copy."""
 STYLE = """<style>
 body { font-family: system-ui, sans-serif; line-height: 1.4; margin: 0 auto; max-width: 75rem; padding: 0 1rem; }
-table { border-collapse: collapse; } td, th { border-top: 1px solid #ddd; padding: .3rem .6rem; text-align: left; vertical-align: top; }
-.fa-check-circle::before { content: "\\2714"; color: #187a3c; } .fa-times::before { content: "\\2718"; color: #b3261e; }
+table { border-collapse: collapse; }
+td, th { border-top: 1px solid #ddd; padding: .3rem .6rem; text-align: left; vertical-align: top; }
+.fa-check-circle::before { content: "\\2714"; color: #187a3c; }
+.fa-times::before { content: "\\2718"; color: #b3261e; }
 .critical { color: #b3261e; } .warning { color: #8a5a00; } .breadcrumb { list-style: none; padding: 0; }
 </style>
 """

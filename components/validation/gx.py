@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COMMON_ARGUMENTS = {
-    "id", "meta", "notes", "description", "severity", "windows", "batch_id", "result_format", "catch_exceptions", "rendered_content",
-}  # fmt: skip
+    *("batch_id", "catch_exceptions", "description", "id", "meta"),
+    *("notes", "rendered_content", "result_format", "severity", "windows"),
+}
+"""Of every expectation, and ours to set."""
 UNREADABLE = ("partition_object", "condition_parser")
 MAX_TEXT = 160
 _one_at_a_time = threading.Lock()
@@ -143,16 +145,14 @@ def _run_checkpoint(context: Any, inspection: Inspection, table: pd.DataFrame, *
     return list(validation.results)
 
 
-def _implementation(type: str) -> Any:
+def _implementation(kind: str) -> Any:
     from great_expectations.expectations.registry import get_expectation_impl
 
-    return get_expectation_impl(type)
+    return get_expectation_impl(kind)
 
 
 def _build(expectation: Expectation, *, order: int) -> Any:
-    return _implementation(expectation.type)(
-        **expectation.kwargs, severity=expectation.severity, meta={"order": order}
-    )
+    return _implementation(expectation.type)(**expectation.kwargs, severity=expectation.severity, meta={"order": order})
 
 
 def _problems(expectation: Expectation) -> Iterator[str]:
@@ -179,16 +179,18 @@ def _problems(expectation: Expectation) -> Iterator[str]:
 
 def _argument_problems(errors: Sequence[Any], expectation: Expectation, arguments: Sequence[str]) -> Iterator[str]:
     # An argument that may have several types fails once for each of them: its first message says enough.
-    first = {str(error["loc"][0]): error for error in reversed(errors)}
-    for name in sorted(first, key=lambda name: [str(error["loc"][0]) for error in errors].index(name)):
+    first: dict[str, Any] = {}
+    for error in errors:
+        first.setdefault(str(error["loc"][0]), error)
+    for name, error in first.items():
         place = "kwargs" if name == "__root__" else f"kwargs.{name}"
-        if first[name]["type"] == "value_error.extra":
+        if error["type"] == "value_error.extra":
             yield f"{place}: {expectation.type} has no such argument{_did_you_mean(name, arguments)}"
-        elif first[name]["type"] == "value_error.missing":
+        elif error["type"] == "value_error.missing":
             yield f"{place}: is required"
         else:
             value = f" (is {expectation.kwargs[name]!r})" if name in expectation.kwargs else ""
-            yield f"{place}: {first[name]['msg']}{value}"
+            yield f"{place}: {error['msg']}{value}"
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:
@@ -203,13 +205,17 @@ def _failure(inspection: Inspection, table: pd.DataFrame, expectation: Expectati
     return CheckFailure(
         table=inspection.name,
         expectation=expectation.type,
-        column=str(kwargs.get("column") or " and ".join(str(kwargs[k]) for k in ("column_A", "column_B") if k in kwargs)),
+        column=" and ".join(_columns(kwargs)),
         severity=expectation.severity,
         expected=_short(", ".join(_expected(kwargs))),
         observed=_short(_not_evaluated(result, kwargs, table) or _observed(found, kwargs)),
         failing_count=int(found.get("unexpected_count") or 0) if "element_count" in found else len(copies),
         examples=tuple(_examples(found, inspection.row_name, kwargs) or copies[:MAX_EXAMPLES]),
     )
+
+
+def _columns(kwargs: Mapping[str, Any]) -> list[str]:
+    return [str(kwargs[name]) for name in ("column", "column_A", "column_B") if name in kwargs]
 
 
 def _expected(kwargs: Mapping[str, Any]) -> Iterator[str]:
@@ -225,7 +231,7 @@ def _not_evaluated(result: Any, kwargs: Mapping[str, Any], table: pd.DataFrame) 
     info = result.exception_info or {}
     each = [info] if "raised_exception" in info else [value for value in info.values() if isinstance(value, Mapping)]
     messages = [str(one.get("exception_message")) for one in each if one.get("raised_exception")]
-    absent = [name for key, name in kwargs.items() if key in ("column", "column_A", "column_B") and name not in table.columns]
+    absent = [name for name in _columns(kwargs) if name not in table.columns]
     if messages and absent:
         return f"no such column{_did_you_mean(absent[0], list(map(str, table.columns)))}"
     return f"nothing: it could not be evaluated ({messages[0].removeprefix('Error: ')})" if messages else ""

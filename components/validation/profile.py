@@ -52,7 +52,8 @@ class Profile:
 
     def as_json(self) -> dict[str, Any]:
         columns = [
-            {"name": name, "dtype": dtype, **_histogram_json(self.histograms.get(name))} for name, dtype in self.dtypes.items()
+            {"name": name, "dtype": dtype, **_histogram_json(self.histograms.get(name))}
+            for name, dtype in self.dtypes.items()
         ]
         return {"num_rows": self.num_rows, "columns": columns}
 
@@ -63,7 +64,9 @@ class Profile:
             num_rows=raw["num_rows"],
             dtypes={column["name"]: column["dtype"] for column in columns},
             histograms={
-                column["name"]: Histogram(column["kind"], tuple(column["bins"]), tuple(column["counts"]), column["missing"])
+                column["name"]: Histogram(
+                    column["kind"], tuple(column["bins"]), tuple(column["counts"]), column["missing"]
+                )
                 for column in columns
                 if "kind" in column
             },
@@ -196,7 +199,7 @@ def _dtype(values: pd.Series[Any]) -> str:
     if values.dtype != object:
         return str(values.dtype)
     present = values.dropna()
-    return "str" if len(present) and present.map(type).eq(str).all() else "object"
+    return "str" if len(present) and all(isinstance(value, str) for value in present) else "object"
 
 
 def _histogram_json(histogram: Histogram | None) -> dict[str, Any]:

@@ -37,7 +37,9 @@ class CheckFailure:
 
     @property
     def subject(self) -> str:
-        return " ".join(part for part in (self.table if self.table != "samples" else "", self.column) if part) or "table"
+        """What it is about: a column, a column of a derived table, or the table."""
+        parts = ("" if self.table == "samples" else self.table, self.column)
+        return " ".join(part for part in parts if part) or "table"
 
     @property
     def line(self) -> str:
@@ -75,7 +77,8 @@ class ValidationReport:
     def headline(self) -> str:
         passed = self.num_checks - len(self.failures)
         counts = f"{passed} of {self.num_checks} checks hold on {self.num_rows} samples"
-        return f"{counts}: {len(self.critical)} critical, {len(self.warnings)} lesser failures" if self.failures else counts
+        failed = f": {len(self.critical)} critical, {len(self.warnings)} lesser failures" if self.failures else ""
+        return counts + failed
 
     def text(self) -> str:
         """For a terminal: at most MAX_CHECKS lines of failures."""
@@ -85,7 +88,7 @@ class ValidationReport:
         """For a report: a table of at most MAX_CHECKS failures."""
         if not self.failures:
             return f"{self.headline}.\n"
-        rows = [_row(f.severity, f.subject, f"`{f.expectation}`", f.expected, f.observed, f.examples) for f in self._shown()]
+        rows = [_row(failure) for failure in self._shown()]
         head = ["| severity | what | expectation | expected | found | examples |", "|---|---|---|---|---|---|"]
         return "\n".join([f"{self.headline}.", "", *head, *rows, *("\n" + rest for rest in self._rest(""))]) + "\n"
 
@@ -120,6 +123,13 @@ def merge(reports: Sequence[ValidationReport]) -> ValidationReport:
     )
 
 
-def _row(severity: str, subject: str, expectation: str, expected: str, observed: str, examples: Sequence[str]) -> str:
-    cells = (severity, subject, expectation, expected, observed, some_of(examples, limit=MAX_EXAMPLES))
+def _row(failure: CheckFailure) -> str:
+    cells = (
+        failure.severity,
+        failure.subject,
+        f"`{failure.expectation}`",
+        failure.expected,
+        failure.observed,
+        some_of(failure.examples, limit=MAX_EXAMPLES),
+    )
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

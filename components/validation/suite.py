@@ -96,12 +96,14 @@ def _guards(params: ValidationParams, extra: Sequence[str]) -> Iterator[Expectat
         yield _expect("expect_column_values_to_be_in_type_list", column=name, type_list=list(types))
     for name in CORE_COLUMNS:
         # Samples without a label have no class name.
-        where = {"row_condition": "label >= 0", "condition_parser": "pandas"} if name == "class_name" else {}
+        where: dict[str, Any] = (
+            {"row_condition": "label >= 0", "condition_parser": "pandas"} if name == "class_name" else {}
+        )
         yield _expect("expect_column_values_to_not_be_null", column=name, **where)
     yield _expect("expect_column_values_to_be_in_set", column="split", value_set=[*SPLITS, LEFT_OUT])
     yield _expect("expect_column_values_to_be_unique", column="sample_index")
     # One picture in two splits would be trained on and tested with.
-    kept = {"row_condition": f'split != "{LEFT_OUT}"', "condition_parser": "pandas"}
+    kept: dict[str, Any] = {"row_condition": f'split != "{LEFT_OUT}"', "condition_parser": "pandas"}
     yield _expect("expect_column_values_to_be_unique", column="sample_id", **kept)
     yield _expect(
         "expect_column_proportion_of_unique_values_to_be_between",
@@ -155,5 +157,5 @@ def _like_reference(reference: Profile, extra: Sequence[str], severity: Severity
             )
 
 
-def _expect(type: str, *, severity: Severity = "critical", **kwargs: Any) -> Expectation:
-    return Expectation(type, kwargs, severity)
+def _expect(kind: str, *, severity: Severity = "critical", **kwargs: Any) -> Expectation:
+    return Expectation(kind, kwargs, severity)

@@ -1,0 +1,1 @@
+"""Workloads: kinds of task, one file each."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from components.contracts import UNLABELLED, DataSpec, Expectation, Severity
 
@@ -44,10 +45,10 @@ def _shape(sample_shape: Sequence[int]) -> Iterator[Expectation]:
 def _pixels() -> Iterator[Expectation]:
     yield _expect("expect_column_values_to_be_between", "mean", min_value=0, max_value=1)
     yield _expect("expect_column_values_to_be_between", "std", min_value=0, max_value=STD_MAX)
-    constant = {"min_value": 0, "strict_min": True}
+    constant: dict[str, Any] = {"min_value": 0, "strict_min": True}
     yield _expect("expect_column_values_to_be_between", "std", mostly=1 - CONSTANT_SHARE_MAX, **constant)
     yield _expect("expect_column_values_to_be_between", "std", severity="warning", **constant)
 
 
-def _expect(type: str, column: str, *, severity: Severity = "critical", **kwargs: object) -> Expectation:
-    return Expectation(type, {"column": column, **kwargs}, severity)
+def _expect(kind: str, column: str, *, severity: Severity = "critical", **kwargs: Any) -> Expectation:
+    return Expectation(kind, {"column": column, **kwargs}, severity)

@@ -49,7 +49,8 @@ def test_below_the_floor_is_refused_with_what_would_have_been_enough():
     ("champion", "margin", "candidate", "outcome"),
     [
         (0.97, 0.01, 0.97, "promote"),
-        (0.97, 0.01, 0.96, "promote"),  # 0.97 - 0.01 is 0.96 only up to rounding
+        (0.97, 0.01, 0.96, "promote"),
+        (0.52, 0.05, 0.47, "promote"),  # in binary, 0.52 - 0.05 is a little more than 0.47
         (0.97, 0.01, 0.9599, "refuse"),
         (0.97, 0.0, 0.9699, "refuse"),
         (0.91, 0.03, 0.93, "promote"),
@@ -58,7 +59,7 @@ def test_below_the_floor_is_refused_with_what_would_have_been_enough():
 def test_the_champion_is_met_within_the_margin(champion, margin, candidate, outcome):
     """Exactly the margin is enough, a hair more is not."""
     decision = decide(
-        evidence(accuracy=candidate), evidence("old", accuracy=champion), gate(margin=margin), DIRECTIONS
+        evidence(accuracy=candidate), evidence("old", accuracy=champion), gate(margin=margin, floor=0.1), DIRECTIONS
     )
     assert decision.outcome == outcome
     assert broken(decision) == ([] if outcome == "promote" else ["champion"])
@@ -97,6 +98,7 @@ def test_another_holdout_is_refused():
     decision = decide(evidence(accuracy=1.0), evidence("old", "b" * 64, accuracy=0.5), gate(), DIRECTIONS)
     assert decision.outcome == "refuse"
     assert broken(decision) == ["same holdout"]
+    assert "champion" not in [reason.bound for reason in decision.reasons], "nothing was compared"
     assert "aaaaaaaaaaaa" in decision.broken[0].text
     assert "bbbbbbbbbbbb" in decision.broken[0].text
 
@@ -110,7 +112,7 @@ def test_the_champion_itself_is_no_candidate():
 
 def test_a_metric_that_nobody_measured_is_bad_input():
     """The message says which metrics there are."""
-    with pytest.raises(BadInputError, match="'f1' is not measured.*accuracy, nll"):
+    with pytest.raises(BadInputError, match=r"'f1' is not measured.*accuracy, nll"):
         decide(evidence(), None, gate(metric="f1"), DIRECTIONS)
     with pytest.raises(BadInputError, match="not known to the workload"):
         decide(evidence(), None, gate(), {"nll": "lower"})
@@ -120,7 +122,9 @@ values = st.floats(allow_nan=True, allow_infinity=True, width=32)
 
 
 @given(values, values, st.floats(-1e6, 1e6), st.floats(0, 1e6), st.sampled_from(["accuracy", "nll"]))
-def test_decisions_survive_strict_json_and_promote_only_without_broken_bounds(candidate, champion, floor, margin, metric):
+def test_decisions_survive_strict_json_and_promote_only_without_broken_bounds(
+    candidate, champion, floor, margin, metric
+):
     """Any decision is the same after a round trip, holds no NaN, and promotes exactly when nothing is broken."""
     rule = gate(metric=metric, floor=floor, margin=margin)
     decision = decide(evidence(**{metric: candidate}), evidence("old", **{metric: champion}), rule, DIRECTIONS)

@@ -1,6 +1,7 @@
 """Versions as projections, aliases and model URIs, against a real MLflow on SQLite and over HTTP."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -71,7 +72,9 @@ def uri(tmp_path: Path, empty_database: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, artifacts: tuple[Artifact, Artifact]) -> tuple[str, RegisteredVersion]:
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, artifacts: tuple[Artifact, Artifact]
+) -> tuple[str, RegisteredVersion]:
     """A registry with one version and the champion alias, for tests that only read."""
     folder = tmp_path_factory.mktemp("registry")
     address = f"sqlite:///{folder}/mlflow.db"
@@ -81,7 +84,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory, artifacts: tuple[Artifact, 
 
 
 def run_of(uri: str, folder: Path) -> str:
-    return project_run(uri, "potstill", RunSpec("student", "student-identity"), [], lock_dir=folder / "locks").parent_run_id
+    return project_run(
+        uri, "potstill", RunSpec("student", "student-identity"), [], lock_dir=folder / "locks"
+    ).parent_run_id
 
 
 def register(uri: str, folder: Path, artifact: Artifact, name: str = "student") -> RegisteredVersion:
@@ -107,7 +112,12 @@ def test_a_version_carries_its_whole_lineage(shared, artifacts):
     version = MlflowClient(address).get_model_version("student", made.version)
     assert version.tags == {**{key: str(value) for key, value in TAGS.items()}, "potstill.digest": artifacts[0].digest}
     assert made.tags == version.tags
-    assert (made.uri, made.run_id, made.digest, made.created) == ("models:/student/1", version.run_id, artifacts[0].digest, True)
+    assert (made.uri, made.run_id, made.digest, made.created) == (
+        "models:/student/1",
+        version.run_id,
+        artifacts[0].digest,
+        True,
+    )
 
 
 def test_the_run_knows_its_model(shared):
@@ -115,8 +125,10 @@ def test_the_run_knows_its_model(shared):
     address, made = shared
     client = MlflowClient(address)
     (output,) = client.get_run(made.run_id).outputs.model_outputs
-    assert client.get_logged_model(output.model_id).status == "READY"
-    assert client.get_model_version("student", made.version).model_id == output.model_id
+    logged = client.get_logged_model(output.model_id)
+    assert logged.status == "READY"
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "student", "version": made.version}]
+    assert client.get_model_version("student", made.version).source == f"models:/{output.model_id}"
 
 
 def test_the_interface_is_written_down(shared):
@@ -163,7 +175,7 @@ def test_an_alias_is_moved_and_read_back(uri, tmp_path, artifacts):
 
 def test_an_alias_that_somebody_else_moved_at_once_is_an_error(shared, monkeypatch):
     """When the read-back shows another version, nothing is claimed."""
-    address, made = shared
+    address, _ = shared
     monkeypatch.setattr(MlflowClient, "set_registered_model_alias", lambda *args: None)
     with pytest.raises(ServerError, match="stands on 1: something else moved it"):
         set_alias(address, "student", "champion", "7")
@@ -218,7 +230,7 @@ def test_a_program_that_says_something_else_is_not_registered(uri, tmp_path, art
 def test_a_uri_is_pinned_to_what_it_means_now(shared, artifacts):
     """Alias, version, logged model and run path all lead to the same digest; an alias is replaced by its version."""
     address, made = shared
-    model_id = MlflowClient(address).get_model_version("student", "1").model_id
+    model_id = MlflowClient(address).get_run(made.run_id).outputs.model_outputs[0].model_id
     asked = {
         "models:/student@champion": "models:/student/1",
         "models:/student/1": "models:/student/1",
@@ -233,7 +245,15 @@ def test_a_uri_is_pinned_to_what_it_means_now(shared, artifacts):
 def test_what_the_registry_does_not_know_is_bad_input(shared, tmp_path):
     """An unknown name, alias, version, model or run, and a URI of another form, say so."""
     address, _ = shared
-    wrong = ["models:/student@nope", "models:/nope/1", "models:/student/99", "models:/m-00", "runs:/abc/x", "student", "models:/student"]
+    wrong = [
+        "models:/student@nope",
+        "models:/nope/1",
+        "models:/student/99",
+        "models:/m-00",
+        "runs:/abc/x",
+        "student",
+        "models:/student",
+    ]
     for given in wrong:
         for use in (resolve_model, load_registered, lambda given, address: download_model(given, address, tmp_path)):
             with pytest.raises(BadInputError, match=given):
@@ -249,7 +269,12 @@ def test_a_model_registered_by_others_is_digested_by_its_content(uri, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     download_model(first.uri, uri, out)
-    assert largest_difference(load_registered(first.uri, uri), load_model(Artifact("teacher", "k", "d", out)), samples(), (1, 5)) == 0
+    assert (
+        largest_difference(
+            load_registered(first.uri, uri), load_model(Artifact("teacher", "k", "d", out)), samples(), (1, 5)
+        )
+        == 0
+    )
 
 
 def foreign(uri: str, folder: Path, name: str, dtype: type, **chosen: str) -> None:
@@ -288,7 +313,7 @@ def test_a_model_without_a_program_is_refused(uri, tmp_path):
     program = tmp_path / "other" / "data" / "model.pt2"
     program.rename(program.with_name("model.pth"))
     for use in (load_registered, lambda given, address: download_model(given, address, tmp_path)):
-        with pytest.raises(BadInputError, match="no torch.export program"):
+        with pytest.raises(BadInputError, match=r"no torch\.export program"):
             use("models:/other/1", uri)
 
 
@@ -381,10 +406,17 @@ def serving(folder: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     arguments = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    arguments += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "served")]
+    arguments += [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/server.db",
+        "--artifacts-destination",
+        str(folder / "served"),
+    ]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(arguments, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=folder)
+        process = subprocess.Popen(
+            arguments, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=folder
+        )
     try:
         _wait_for(f"http://127.0.0.1:{port}", process)
         yield f"http://127.0.0.1:{port}"

@@ -65,7 +65,14 @@ def specs(folder: Path) -> tuple[RunSpec, list[RunSpec]]:
         "params": {f"p{i:03d}": "v" * (9000 if i == 0 else 5) for i in range(230)},
     }
     children = [
-        RunSpec(name, f"{name}-identity", metrics=points, dataset=data, artifacts=[(note, ""), (folder / "docs", "docs")], **common)
+        RunSpec(
+            name,
+            f"{name}-identity",
+            metrics=points,
+            dataset=data,
+            artifacts=[(note, ""), (folder / "docs", "docs")],
+            **common,
+        )
         for name in ("teacher", "student")
     ]
     return RunSpec("brave-run", "parent-identity", start_ms=AT_MS, end_ms=AT_MS + 5000, **common), children
@@ -81,7 +88,10 @@ def everything(uri: str) -> dict[str, object]:
     client = MlflowClient(uri)
     found = {}
     for run in client.search_runs([client.get_experiment_by_name("potstill").experiment_id], max_results=100):
-        history = {key: [(m.value, m.step, m.timestamp) for m in client.get_metric_history(run.info.run_id, key)] for key in run.data.metrics}
+        history = {
+            key: [(m.value, m.step, m.timestamp) for m in client.get_metric_history(run.info.run_id, key)]
+            for key in run.data.metrics
+        }
         files = sorted(file.path for file in client.list_artifacts(run.info.run_id))
         inputs = [(item.dataset.name, item.dataset.digest) for item in run.inputs.dataset_inputs]
         tags = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.parent")}
@@ -135,7 +145,9 @@ def test_children_of_an_earlier_run_are_not_repeated(uri, tmp_path):
     project(uri, tmp_path)
     _, children = specs(tmp_path)
     fresh = RunSpec("evaluate", "evaluate-identity")
-    made = project_run(uri, "potstill", RunSpec("next", "next-identity"), [*children, fresh], lock_dir=tmp_path / "locks")
+    made = project_run(
+        uri, "potstill", RunSpec("next", "next-identity"), [*children, fresh], lock_dir=tmp_path / "locks"
+    )
     assert sorted(made.created) == ["evaluate", "next"]
     assert {name: len(runs) for name, runs in everything(uri).items()} == {
         "brave-run": 1, "teacher": 1, "student": 1, "next": 1, "evaluate": 1,
@@ -174,7 +186,7 @@ def _project_until_killed(uri: str, folder: Path, calls: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("calls", [1, 8, 12, 13, 14, 25, 33])
+@pytest.mark.parametrize("calls", [1, 8, 13, 14, 25, 31])
 def test_a_kill_anywhere_heals(calls, uri, tmp_path, empty_database):
     """Killed after any number of writes, the same call ends with exactly what an undisturbed one leaves."""
     killed = multiprocessing.get_context("fork").Process(target=_project_until_killed, args=(uri, tmp_path, calls))
@@ -205,7 +217,7 @@ def test_two_processes_at_once_make_one_run_each(uri, tmp_path):
 def test_a_missing_file_is_named(uri, tmp_path):
     """A file that should be logged and is not there is an error with its path, and the run stays incomplete."""
     spec = RunSpec("r", "r-identity", artifacts=[(tmp_path / "gone.txt", "")])
-    with pytest.raises(StoreError, match="gone.txt"):
+    with pytest.raises(StoreError, match=r"gone\.txt"):
         project_run(uri, "potstill", spec, [], lock_dir=tmp_path)
     (tmp_path / "gone.txt").write_text("back")
     assert project_run(uri, "potstill", spec, [], lock_dir=tmp_path).created == ("r",)
@@ -298,7 +310,9 @@ def test_flatten_names_every_leaf():
 
 trees = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1, max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1, max_size=3), inner, max_size=3)
+    ),
     max_leaves=10,
 )
 
@@ -334,10 +348,17 @@ def serving(folder: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     arguments = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    arguments += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "served")]
+    arguments += [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/server.db",
+        "--artifacts-destination",
+        str(folder / "served"),
+    ]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(arguments, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=folder)
+        process = subprocess.Popen(
+            arguments, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=folder
+        )
     address = f"http://127.0.0.1:{port}"
     try:
         _wait_for(address, process)

@@ -131,7 +131,7 @@ def test_pixels_are_pinned() -> None:
     assert sha256(make_views(pictures(), sample_ids(NUM_SAMPLES), 3, PARAMS)) == GOLDEN_PIXELS
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(order=st.permutations(range(NUM_SAMPLES)), size=st.integers(1, NUM_SAMPLES), view=st.integers(0, 8))
 def test_a_view_does_not_depend_on_batch_size_or_order(order: list[int], size: int, view: int) -> None:
     """Any order in any batch size gives each sample the pixels it has when all are made at once."""
@@ -225,6 +225,17 @@ def test_two_transforms_of_a_kind_draw_different_numbers() -> None:
     again = make_views(once, ids, 1, ViewParams(count=2, transforms=(SHIFT_FLIP,)))
 
     assert not torch.equal(twice, again)
+
+
+@pytest.mark.parametrize("limit_bytes", [0, 10**9])
+def test_a_bank_keeps_two_transforms_of_a_kind_apart(limit_bytes: int) -> None:
+    """The numbers that a bank remembers belong to one transform of one view."""
+    samples, ids, rows = pictures(), sample_ids(NUM_SAMPLES), torch.arange(NUM_SAMPLES)
+    params = ViewParams(count=3, transforms=(SHIFT_FLIP, SHIFT_FLIP))
+    bank = ViewBank(samples, ids, params, limit_bytes=limit_bytes)
+
+    for view in (1, 2, 1):
+        assert torch.equal(bank.batch(rows, view), make_views(samples, ids, view, params))
 
 
 def test_what_a_batch_returns_is_its_own() -> None:

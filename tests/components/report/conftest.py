@@ -74,6 +74,16 @@ def make_report(tmp_path: Path, params: Params) -> Callable[..., ReportData]:
     return make
 
 
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory, params: Params) -> tuple[ReportData, Path]:
+    """A report and its page, written once for all tests that only read it."""
+    from components.report.page import write_report
+
+    root = tmp_path_factory.mktemp("written")
+    report = finished_run(root / "run", params)
+    return report, write_report(root / "report", report)
+
+
 def finished_run(
     root: Path,
     params: Params,
@@ -157,6 +167,10 @@ def decision(outcome: str) -> Decision:
     reasons = (
         Reason("finite metrics", True, "all 6 metrics are finite"),
         Reason("floor", True, floor_text, 0.95, 0.9),
-        Reason("champion", outcome != "refuse", "accuracy is 0.95; at least 0.955 (the champion's 0.965 less the margin 0.01)"),
+        Reason(
+            "champion",
+            outcome != "refuse",
+            "accuracy is 0.95; at least 0.955 (the champion's 0.965 less the margin 0.01)",
+        ),
     )
     return Decision(outcome, reasons, "accuracy")  # type: ignore[arg-type]

@@ -61,7 +61,9 @@ def write(work: Path, out: Path, progress: NoProgress) -> dict[str, int | str]:
         bank=ViewBank(samples, ids.reshape(NUM_ROWS, 16), VIEWS, limit_bytes=0),
         rows=np.arange(NUM_ROWS),
         num_views=VIEWS.count,
-        identity=Identity(teacher_digest="t", data_digest="d", view_spec=VIEWS.model_dump(mode="json"), class_names=tuple("abcde")),
+        identity=Identity(
+            teacher_digest="t", data_digest="d", view_spec=VIEWS.model_dump(mode="json"), class_names=tuple("abcde")
+        ),
         params=SoftTargetParams(batch_size=16, rows_per_chunk=CHUNK),
         out=out,
         work=work,

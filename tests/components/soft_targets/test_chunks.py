@@ -78,5 +78,5 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """StoreError with the place and the system's reason."""
     (tmp_path / "file").write_text("in the way")
 
-    with pytest.raises(StoreError, match=r"cannot keep chunk 0 .*file/chunks: Not a directory"):
+    with pytest.raises(StoreError, match=r"cannot write chunk 0 .*file/chunks \(Not a directory\); free"):
         ChunkFiles(tmp_path / "file" / "chunks", "k").save(0, LOGITS)

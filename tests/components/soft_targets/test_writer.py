@@ -228,6 +228,16 @@ def test_a_named_codec_that_misses_the_bound_is_refused(make: Maker) -> None:
         make(codec="fp16", max_kl=1e-15)
 
 
+def test_the_bound_holds_at_every_temperature(make: Maker) -> None:
+    """An error that is allowed at T=20 and not at T=1 is too large, and T=1 is named."""
+    error = read_header(make(codec="fp16")[0]).error
+    between = (error["1"]["mean_kl"] + error["20"]["mean_kl"]) / 2
+
+    assert error["20"]["mean_kl"] < between < error["1"]["mean_kl"]
+    with pytest.raises(SoftTargetsRefusedError, match=r"nats at T=1, and max_kl is"):
+        make(codec="fp16", max_kl=between)
+
+
 def test_logits_beyond_half_precision_are_kept_in_fp32(make: Maker) -> None:
     """fp16 is not eligible where it would overflow, whatever the bound."""
     header = read_header(make(teacher=make.new_teacher(scale=1e6), max_kl=1e9)[0])
@@ -259,6 +269,6 @@ def test_a_disk_that_does_not_take_the_file_is_said(make: Maker) -> None:
         def advance(self, done: int, **values: float) -> None:
             (make.folder / "out-1" / "logits.bin").mkdir(exist_ok=True)
 
-    with pytest.raises(StoreError, match=r"cannot write .*logits\.bin: Is a directory"):
+    with pytest.raises(StoreError, match=r"cannot write .*logits\.bin \(Is a directory\); free"):
         make(progress=Blocker())
     assert make()[1].rows_computed == 0

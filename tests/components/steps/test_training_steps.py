@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -16,9 +17,9 @@ from components.artifacts.code_digest import reached
 from components.artifacts.store import Store
 from components.contracts import NoProgress
 from components.data.packing import write_packed
-from components.data.splits import sample_ids, split_samples
-from components.errors import SoftTargetsRefusedError, TeacherRefusedError, WeightsError
-from components.params import HashSplit, Params
+from components.data.splits import Splits, sample_ids
+from components.errors import ServerError, SoftTargetsRefusedError, TeacherRefusedError, WeightsError
+from components.params import Params
 from components.saved_models import load_model
 from components.settings import Settings
 from components.steps import baseline, student, teacher
@@ -27,7 +28,7 @@ from components.steps.pipeline import load_step
 from components.steps.step import Resolved, Step
 from components.workloads.image_classification import Params as Workload
 
-SHIFTS = {"count": 2, "transforms": [{"name": "affine", "shift_x_pixels": 1}]}
+SHIFTS = {"count": 2, "transforms": [{"name": "affine", "shift_pixels": 1}]}
 BASE: dict[str, Any] = {
     "data": {"repository": ".", "path": "data", "format": {"name": "image_folder"}},
     "workload": {"name": "image_classification"},
@@ -58,11 +59,8 @@ def data(store: Store) -> Artifact:
 
     def make(out: Path) -> None:
         decoded = Workload().build().tiny(seed=0)
-        ids = sample_ids(decoded.samples)
-        splits = split_samples(
-            decoded, ids, HashSplit(validation=0.3, test=0.2), on_duplicate="drop", min_per_class=1
-        )
-        write_packed(out, decoded, ids, splits)
+        of = np.repeat(np.array([0, 1, 2], dtype=np.uint8), [12, 6, 6])
+        write_packed(out, decoded, sample_ids(decoded.samples), Splits(of, dropped=(), conflicting=()))
 
     return store.commit("data", "0" * 64, {}, make)
 
@@ -299,6 +297,43 @@ def test_a_file_that_holds_no_weights(runs: Runs, tmp_path: Path, content: bytes
 
     with pytest.raises(WeightsError, match=r"w\.safetensors (cannot be read|is not a safetensors file)"):
         runs(teacher.STEP, from_file(path))
+
+
+# Teachers from a registry
+
+
+def from_registry(uri: str) -> Params:
+    return changed(teacher={"source": {"kind": "mlflow", "uri": uri}, "train": {}})
+
+
+def test_a_registry_that_is_nowhere(runs: Runs) -> None:
+    """A model URI without an MLflow address says how to get one."""
+    with pytest.raises(ServerError, match=r"needs MLflow, and no address is known: run `potstill up`"):
+        runs(teacher.STEP, from_registry("models:/t@champion"))
+
+
+@pytest.mark.slow
+def test_a_registered_model_teaches(runs: Runs, tmp_path: Path) -> None:
+    """A version in MLflow becomes a teacher artifact that says and measures the same, and teaches a student."""
+    from components.registry import register_model, set_alias
+    from components.tracking import RunSpec, project_run
+
+    uri, locks = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "locks"
+    trained = runs(teacher.STEP).artifact
+    run = project_run(uri, "potstill", RunSpec("teacher", "teacher-identity"), [], lock_dir=locks)
+    version = register_model(
+        uri, name="t", artifact=trained, run_id=run.parent_run_id, sample_shape=(1, 8, 8), tags={}, lock_dir=locks
+    )
+    set_alias(uri, "t", "champion", version.version)
+    there = Runs(runs.settings.model_copy(update={"tracking_uri": uri}), runs.store, runs.data)
+    brought = there(teacher.STEP, from_registry("models:/t@champion"))
+    samples = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+
+    assert there(teacher.STEP, from_registry(f"models:/t/{version.version}")).cached
+    assert brought.artifact.read_json("metrics.json") == pytest.approx(trained.read_json("metrics.json"), abs=1e-5)
+    torch.testing.assert_close(load_model(brought.artifact)(samples), load_model(trained)(samples))
+    targets = there(load_step("soft_targets"), from_registry("models:/t@champion"), teacher=brought.artifact)
+    assert not there(student.STEP, soft_targets=targets.artifact).cached
 
 
 def test_metrics_of_a_student_are_plain_json(runs: Runs) -> None:

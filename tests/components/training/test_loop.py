@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -299,8 +300,28 @@ def test_a_diverged_state_is_never_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(TrainingDivergedError):
         hard_only(tmp_path, wild)
 
-    for state in tmp_path.glob("*.json"):
-        assert "NaN" not in state.read_text(encoding="utf-8")
+    written = list(tmp_path.glob("*.safetensors"))
+    assert written
+    for path in written:
+        assert all(tensor.isfinite().all() for tensor in safetensors.torch.load_file(path).values())
+
+
+def test_a_gradient_that_is_no_number_is_no_result(tmp_path: Path) -> None:
+    """A finite loss whose gradient is not leaves neither weights nor a checkpoint, even at the very last step."""
+
+    class Rooted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(C))
+
+        def forward(self, samples: Tensor) -> Tensor:
+            return self.weight.abs().sqrt().expand(len(samples), C)
+
+    one_step = params(epochs=1, batch_size=40, checkpoint_seconds=0)
+    with pytest.raises(TrainingDivergedError, match="a weight is not a finite number at epoch 1, step 1 of 1"):
+        hard_only(tmp_path, one_step, model=Rooted(), validation_rows=VALIDATION[:0])
+
+    assert not list(tmp_path.iterdir())
 
 
 def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
@@ -403,16 +424,17 @@ def remove_tensors(folder: Path) -> None:
 @pytest.mark.parametrize("damage", [damage_tensors, damage_state, truncate_state, remove_tensors])
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     """The checkpoint before the damaged one is used, and the end is the same."""
-    weights, _ = distil(tmp_path / "undisturbed", params())
+    weights, result = distil(tmp_path / "undisturbed", params())
     often = params(checkpoint_seconds=0)
     with pytest.raises(InterruptedRunError):
         distil(tmp_path / "stopped", often, progress=StopsAfter(10))
     damage(tmp_path / "stopped")
     progress = StopsAfter(1000)
-    resumed, _ = distil(tmp_path / "stopped", often, progress=progress)
+    resumed, again = distil(tmp_path / "stopped", often, progress=progress)
 
     assert "going on from step 11 of 20" in progress.said
     assert same_bits(resumed, weights)
+    assert again == result
 
 
 def test_a_checkpoint_of_another_training_is_not_used(tmp_path: Path) -> None:

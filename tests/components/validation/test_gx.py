@@ -59,6 +59,14 @@ def test_one_expectation_twice_keeps_its_severities():
     assert [failure.severity for failure in report.failures] == ["warning", "warning"]
 
 
+def test_failures_stand_in_the_order_of_the_suite():
+    """Whatever order Great Expectations evaluates in, equally severe failures come as they were written."""
+    columns = ["mean", "label", "mean", "source"]
+    suite = [Expectation("expect_column_values_to_be_null", {"column": name}) for name in columns]
+
+    assert [failure.column for failure in _check(*suite).failures] == columns
+
+
 def test_every_problem_of_an_expectation_is_named_at_once():
     """Unknown types and arguments are listed together, each by its place, with the likely meaning."""
     wrong = [

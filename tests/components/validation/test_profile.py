@@ -25,14 +25,18 @@ def test_index_by_hand():
     """Two bins, 90/10 against 50/50: (0.5 - 0.9) ln(0.5/0.9) + (0.5 - 0.1) ln(0.5/0.1), smoothed away from it by little."""
     exact = (0.5 - 0.9) * np.log(0.5 / 0.9) + (0.5 - 0.1) * np.log(0.5 / 0.1)
 
-    assert population_stability_index(np.array([90_000, 10_000]), np.array([500, 500])) == pytest.approx(exact, rel=1e-3)
+    assert population_stability_index(np.array([90_000, 10_000]), np.array([500, 500])) == pytest.approx(
+        exact, rel=1e-3
+    )
 
 
 def test_smoothing_is_half_a_count_a_bin():
     """An empty bin counts as half a sample, on both sides."""
     p, q = np.array([3.5, 0.5]) / 4, np.array([1.5, 2.5]) / 4
 
-    assert population_stability_index(np.array([3, 0]), np.array([1, 2])) == pytest.approx(np.sum((q - p) * np.log(q / p)))
+    assert population_stability_index(np.array([3, 0]), np.array([1, 2])) == pytest.approx(
+        np.sum((q - p) * np.log(q / p))
+    )
 
 
 @given(counts, counts)

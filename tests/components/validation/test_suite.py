@@ -18,8 +18,8 @@ def _suite(params=None, *, workload=(), extra=(), reference=None):
     return suite.sample_expectations(params or ValidationParams(), workload, columns=columns, reference=reference)
 
 
-def _find(expectations, type, **kwargs):
-    return [each for each in expectations if each.type == type and kwargs.items() <= each.kwargs.items()]
+def _find(expectations, kind, **kwargs):
+    return [each for each in expectations if each.type == kind and kwargs.items() <= each.kwargs.items()]
 
 
 def test_guards_stand_without_any_parameter():
@@ -45,7 +45,9 @@ def test_duplicate_share_is_a_bound_on_distinct_ids(share, least):
 def test_user_expectations_keep_their_order_and_severity():
     """They come as written, after the guards and the workload's."""
     own = (
-        ExpectationParams(type="expect_column_max_to_be_between", kwargs={"column": "mean", "max_value": 1}, severity="info"),
+        ExpectationParams(
+            type="expect_column_max_to_be_between", kwargs={"column": "mean", "max_value": 1}, severity="info"
+        ),
         ExpectationParams(type="expect_column_to_exist", kwargs={"column": "camera"}),
     )
 

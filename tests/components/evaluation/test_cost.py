@@ -1,0 +1,46 @@
+"""What a model costs: counts that are exact, latencies that are plausible."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from components.artifacts.artifact import Artifact
+from components.evaluation import cost
+
+
+class Counting(nn.Module):
+    """A linear layer that counts its calls and refuses gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.register_buffer("mean", torch.zeros(4))
+        self.calls: list[int] = []
+
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+        assert torch.is_inference_mode_enabled()
+        self.calls.append(len(samples))
+        return self.layer(samples.float())
+
+
+def test_parameters_are_counted_without_buffers() -> None:
+    """4 · 3 weights and 3 biases; the normalisation is no parameter."""
+    assert cost.num_parameters(Counting()) == 15
+
+
+def test_latency_of_each_batch_size() -> None:
+    """p50 <= p95, throughput is batch over p50, and the warm-up comes on top of the repeats."""
+    module = Counting().eval()
+    found = cost.measure_latency(module, np.zeros((1, 4), np.uint8), [1, 8], 20)
+    assert list(found) == ["1", "8"]
+    for size, cell in found.items():
+        assert 0 < cell["latency_p50_ms"] <= cell["latency_p95_ms"]
+        assert np.isclose(cell["throughput_per_second"], int(size) / cell["latency_p50_ms"] * 1000)
+    assert module.calls == [1] * (20 + cost.WARM_UP_CALLS) + [8] * (20 + cost.WARM_UP_CALLS)
+
+
+def test_weights_on_disk(tmp_path) -> None:
+    """The file of weights counts, its description does not."""
+    (tmp_path / "weights.safetensors").write_bytes(b"x" * 100)
+    (tmp_path / "model.json").write_text("{}")
+    assert cost.weight_bytes(Artifact("student", "k", "d", tmp_path)) == 100
