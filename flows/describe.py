@@ -101,7 +101,8 @@ def _entry(name: str, field: FieldInfo, value: Any, *, known: bool) -> Entry:
     if len(parts) > 1:
         default = "" if field.is_required() else _tag(field, field.get_default(call_default_factory=True))
         variants = tuple(_variant(field, part, value) for part in parts)
-        return replace(entry, default=default, choices=True, children=variants)
+        taken = _tag(field, value) if known else None
+        return replace(entry, default=default, value=taken, choices=True, children=variants)
     return replace(entry, children=_fields(parts[0], None if is_list else value)) if parts else entry
 
 
@@ -214,8 +215,10 @@ def params_tree(params_file: Path | None = None, section: str | None = None) -> 
 
 def _current(params_file: Path | None) -> tuple[Params | None, str]:
     """The user's parameters, where the file can be used, and what to say about it."""
-    if params_file is None or not params_file.exists():
+    if params_file is None:
         return None, "parameters (defaults)"
+    if not params_file.exists():
+        return None, f"parameters (defaults; {params_file} does not exist)"
     try:
         return load_params(params_file), f"parameters, with the values of {params_file}"
     except ParamsError as error:

@@ -116,7 +116,7 @@ def ensure_servers(
     if problems:
         raise ServerError("\n".join(problems))
     recipes = [server for server in servers if isinstance(server, Recipe)]
-    states, started = _bring_up(recipes, say, check, deadline_seconds)
+    states, started = bring_up(recipes, say, check, deadline_seconds)
     return _endpoints(settings, states, started)
 
 
@@ -320,7 +320,7 @@ def _endpoints(settings: Settings, states: Mapping[str, State], started: Sequenc
     )
 
 
-def _bring_up(
+def bring_up(
     recipes: Sequence[Recipe], say: Callable[[str], None], check: Callable[[], None], deadline_seconds: float
 ) -> tuple[dict[str, State], list[str]]:
     """Find or start all of *recipes*, then wait for all of them together."""

@@ -223,24 +223,34 @@ def report(run: Run, logged: ProjectedRuns, versions: Versions, decision: Decisi
 
 
 def _report(run: Run, logged: ProjectedRuns, versions: Versions, decision: Decision) -> Path:
-    from components.report.page import write_report
-    from components.report.table import final_table, to_markdown
-
-    data = report_data(run, decision, links={"MLflow run": logged.url, "student": registry.version_url(
-        run.settings.tracking_uri, versions.student)})
-    folder = run.settings.var_dir / "reports" / run.artifacts()["evaluate"].digest[:16]
-    page = write_report(folder, data)
+    student_url = registry.version_url(run.settings.tracking_uri, versions.student)
+    data = report_data(run, decision, links={"MLflow run": logged.url, "student": student_url})
+    folder = run.settings.var_dir / "reports" / f"{data.evaluation.digest[:12]}-{decision.outcome}"
     gate = records.decision_record(data, lineage_of(run), draw=lambda target: _copy_report(folder, target))
+    page = _write_once(folder, data)
     tracking.project_child(
         run.settings.tracking_uri, run.params.registry.experiment, logged.parent_run_id, gate, lock_dir=_locks(run)
     )
-    if runtime.flow_run.id:
-        create_markdown_artifact(
-            key="distill-report", markdown=f"{decision.summary()}\n\n{to_markdown(final_table(data))}", description=run.name
-        )
-        if logged.url:
-            create_link_artifact(key="mlflow-run", link=logged.url, link_text="MLflow run", description=run.name)
+    _show_in_prefect(run, data, logged.url)
     return page
+
+
+def _write_once(folder: Path, data: ReportData) -> Path:
+    """The same evaluation and decision make the same report, so one that is there is left alone."""
+    from components.report.page import PAGE, write_report
+
+    page = folder / PAGE
+    return page if page.exists() else write_report(folder, data)
+
+
+def _show_in_prefect(run: Run, data: ReportData, url: str) -> None:
+    from components.report.page import to_markdown
+
+    if not runtime.flow_run.id:
+        return
+    create_markdown_artifact(key="distill-report", markdown=to_markdown(data), description=run.name)
+    if url:
+        create_link_artifact(key="mlflow-run", link=url, link_text="MLflow run", description=run.name)
 
 
 def _copy_report(folder: Path, target: Path) -> None:

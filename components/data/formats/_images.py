@@ -24,6 +24,8 @@ Channels = Literal["auto", "L", "RGB"]
 Pixels = Annotated[int, Field(ge=1, le=16_384)]
 Encoded = Callable[[], bytes | None]
 """Gives the bytes of one picture when they are wanted; None where the source holds none."""
+_CLASSES_WITHOUT_SAMPLES = 1000
+"""More than this, and numbers are taken for something else than labels."""
 
 
 class ImageParams(FormatParams):
@@ -175,7 +177,7 @@ def labels_by_number(
     largest = 2**62  # wrong in any case, and within int64
     labels = np.asarray([UNLABELLED if number is None else min(number, largest) for number in numbers], dtype=np.int64)
     top = int(labels.max(initial=UNLABELLED))
-    if class_names is None and top >= max(len(numbers), 2):
+    if class_names is None and top >= len(numbers) + _CLASSES_WITHOUT_SAMPLES:
         raise DataDamagedError(
             f"the largest label is {top} among only {len(numbers)} samples ({sources[int(labels.argmax())]}); "
             "name the classes in data.format.class_names if that is right"

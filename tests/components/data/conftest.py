@@ -100,7 +100,9 @@ def _built_registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     for number in range(4):
         save_picture(root / "pictures" / f"{number % 2}" / f"{number}.png", number)
     registry.dvc("add", "--quiet", "pictures", "lone.txt")
-    registry.dvc("push", "--quiet")  # not all commits at the end: DVC takes a relative remote of an old commit for /remote
+    registry.dvc(
+        "push", "--quiet"
+    )  # not all commits at the end: DVC takes a relative remote of an old commit for /remote
     registry.commit("one", "v1")
     save_picture(root / "pictures" / "1" / "4.png", 4)
     registry.dvc("add", "--quiet", "pictures")

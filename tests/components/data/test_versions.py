@@ -91,7 +91,9 @@ def test_a_lone_file_and_a_folder_inside_a_tracked_one_are_data_too(registry, ca
     names = ("1.png", "3.png", "4.png")
 
     assert (lone.md5, lone.is_directory) == (md5(b"one\n"), False)
-    assert inner.md5 == listing_md5({name: md5((registry.root / "pictures" / "1" / name).read_bytes()) for name in names})
+    assert inner.md5 == listing_md5(
+        {name: md5((registry.root / "pictures" / "1" / name).read_bytes()) for name in names}
+    )
     assert set(files(checkout(inner, cache=cache))) == set(names)
     assert files(checkout(lone, cache=cache)) == {"lone.txt": b"one\n"}
 
@@ -237,7 +239,8 @@ def test_many_processes_on_two_versions(registry, cache):
     )
     revisions = ["v1", "v2"] * 3
     started = [
-        subprocess.Popen([sys.executable, "-c", program, revision], stdout=subprocess.PIPE, text=True) for revision in revisions
+        subprocess.Popen([sys.executable, "-c", program, revision], stdout=subprocess.PIPE, text=True)
+        for revision in revisions
     ]
 
     assert [int(process.communicate()[0]) for process in started] == [4, 5] * 3

@@ -135,7 +135,12 @@ def test_damaged_pictures_are_named_and_the_others_decoded(tmp_path):
 
 
 @settings(max_examples=60, deadline=None)
-@given(position=st.integers(0, 10_000), value=st.integers(0, 255), cut=st.booleans(), kind=st.sampled_from(["PNG", "JPEG", "WEBP"]))
+@given(
+    position=st.integers(0, 10_000),
+    value=st.integers(0, 255),
+    cut=st.booleans(),
+    kind=st.sampled_from(["PNG", "JPEG", "WEBP"]),
+)
 def test_no_damage_escapes_as_a_traceback(tmp_path_factory, position, value, cut, kind):
     """A changed or cut file is decoded, named as damaged, or refused with a typed error."""
     folder = tmp_path_factory.mktemp("fuzz")
@@ -169,7 +174,9 @@ def test_sizes_must_agree_unless_resize_says_so(tmp_path):
     put(tmp_path / "a" / "1.png", 1)
     put(tmp_path / "a" / "2.png", 2)
     put(tmp_path / "a" / "3.png", 3, (7, 5))
-    with pytest.raises(DataDamagedError, match=r"6x5 \(2, such as .*7x5 \(1, such as a/3\.png\).*resize=\[HEIGHT, WIDTH\]"):
+    with pytest.raises(
+        DataDamagedError, match=r"6x5 \(2, such as .*7x5 \(1, such as a/3\.png\).*resize=\[HEIGHT, WIDTH\]"
+    ):
         read(tmp_path)
 
     assert read(tmp_path, resize=[4, 3]).samples.shape == (3, 1, 4, 3)
@@ -202,11 +209,16 @@ def test_given_class_names_fix_the_order_and_refuse_others(tmp_path):
     put(tmp_path / "dog" / "2.png", 2)
 
     assert read(tmp_path, class_names=["dog", "cat", "emu"]).labels.tolist() == [1, 0]
-    with pytest.raises(DataDamagedError, match=r"1 label is outside the set \(cat, dogs\): dog/2.png is 'dog' \(did you mean 'dogs'\?\)"):
+    with pytest.raises(
+        DataDamagedError,
+        match=r"1 label is outside the set \(cat, dogs\): dog/2.png is 'dog' \(did you mean 'dogs'\?\)",
+    ):
         read(tmp_path, class_names=["cat", "dogs"])
 
 
-@pytest.mark.parametrize("wrong", [{"class_names": ["a", "a"]}, {"class_names": []}, {"resize": [0, 3]}, {"channel": "L"}])
+@pytest.mark.parametrize(
+    "wrong", [{"class_names": ["a", "a"]}, {"class_names": []}, {"resize": [0, 3]}, {"channel": "L"}]
+)
 def test_bad_parameters_die_at_load(wrong):
     """Repeated names, no names, no pixels, unknown keys."""
     with pytest.raises(ValidationError):

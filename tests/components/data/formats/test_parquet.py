@@ -42,7 +42,9 @@ def write(path: Path, labels: Any, *, pictures: Any = None, **columns: Any) -> N
 
 
 @given(
-    pixels=hnp.arrays(np.uint8, st.tuples(st.integers(1, 6), st.sampled_from([1, 3]), st.integers(1, 5), st.integers(1, 5))),
+    pixels=hnp.arrays(
+        np.uint8, st.tuples(st.integers(1, 6), st.sampled_from([1, 3]), st.integers(1, 5), st.integers(1, 5))
+    ),
     labels=st.lists(st.integers(-1, 2), min_size=6, max_size=6),
 )
 def test_what_is_written_is_read(tmp_path_factory, pixels, labels):
@@ -134,14 +136,18 @@ def test_impossible_numbers_are_refused(tmp_path, label):
 def test_a_text_label_outside_the_set_says_what_was_meant(tmp_path):
     """An empty text is a label too, and outside."""
     write(tmp_path / "a.parquet", ["cats", ""])
-    with pytest.raises(DataDamagedError, match=r"2 labels are outside .*'cats' \(did you mean 'cat'\?\), a.parquet:1 is ''"):
+    with pytest.raises(
+        DataDamagedError, match=r"2 labels are outside .*'cats' \(did you mean 'cat'\?\), a.parquet:1 is ''"
+    ):
         read(tmp_path, class_names=["cat", "dog"])
 
 
 def test_damaged_pictures_are_named_and_their_rows_left_out(tmp_path):
     """Null, empty and broken pictures; labels and columns stay in step."""
     good = [png(image) for image in images(2)]
-    write(tmp_path / "a.parquet", [0, 1, 2, 3, 4], pictures=[good[0], None, b"", b"broken", good[1]], note=list("abcde"))
+    write(
+        tmp_path / "a.parquet", [0, 1, 2, 3, 4], pictures=[good[0], None, b"", b"broken", good[1]], note=list("abcde")
+    )
     decoded = read(tmp_path)
 
     assert decoded.sources == ("a.parquet:0", "a.parquet:4")
@@ -178,13 +184,17 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path):
 def test_a_missing_column_says_what_there_is(tmp_path):
     """CIFAR calls it img; the parameter to set is in the message."""
     pq.write_table(pa.table({"img": [png(images(1)[0])], "label": [0]}), tmp_path / "a.parquet")
-    with pytest.raises(DataDamagedError, match=r"no column 'image' \(it has: img \(binary\), label .*data.format.image_column"):
+    with pytest.raises(
+        DataDamagedError, match=r"no column 'image' \(it has: img \(binary\), label .*data.format.image_column"
+    ):
         read(tmp_path)
 
     assert len(read(tmp_path, image_column="img").samples) == 1
 
 
-@pytest.mark.parametrize(("image", "label", "message"), [("x", 0, "must be binary"), (b"x", 0.5, "whole numbers or text")])
+@pytest.mark.parametrize(
+    ("image", "label", "message"), [("x", 0, "must be binary"), (b"x", 0.5, "whole numbers or text")]
+)
 def test_columns_of_the_wrong_type_are_named(tmp_path, image, label, message):
     """Text instead of bytes, fractions instead of labels."""
     write(tmp_path / "a.parquet", [label], pictures=[image])
