@@ -81,7 +81,6 @@ def plan(params: ParamsFile = DEFAULT_PARAMS, set_: Overrides = None, data_rev: 
 def example_data() -> None:
     """Build the example data registry under var/: 5,000 real digits under DVC, in two tagged versions."""
     from components.data.example import build_example_registry
-
     from components.settings import Settings
 
     folder = Settings().var_dir / "example-data"

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefect import flow
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from flows.tasks import conclude, judge, keep_records, log_runs, open_run, promote, register, report, run_name, step
 
 
 @flow(name="distill", flow_run_name=run_name, persist_result=False, retries=0)
-def distill(params_file: str = "params.yaml", overrides: list[str] | None = None, data_rev: str = "as-configured") -> State:
+def distill(
+    params_file: str = "params.yaml", overrides: list[str] | None = None, data_rev: str = "as-configured"
+) -> State:
     """Run the whole story on one data version.
 
     *overrides* are 'section.field=value'; *data_rev* overrides data.revision.

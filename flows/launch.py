@@ -46,9 +46,7 @@ def _connect(settings: Settings, progress: ConsoleProgress) -> Endpoints:
 def _run_flow(params_file: Path, overrides: Sequence[str], data_rev: str) -> Verdict:
     from flows.distill import distill
 
-    state: Any = distill(
-        params_file=str(params_file), overrides=list(overrides), data_rev=data_rev, return_state=True
-    )
+    state: Any = distill(params_file=str(params_file), overrides=list(overrides), data_rev=data_rev, return_state=True)
     verdict: Verdict = state.result()
     return verdict
 
@@ -63,7 +61,9 @@ def _last_words(console: Console, params: Params, verdict: Verdict, endpoints: E
     console.print()
     console.print(to_rich(final_table(ReportData(artifacts={"evaluate": evaluation}, params=params))))
     colour = "green" if verdict.exit_code == 0 else "yellow"
-    console.print(f"[bold {colour}]{verdict.student.name} version {verdict.student.version}: {verdict.decision.summary()}[/]")
+    console.print(
+        f"[bold {colour}]{verdict.student.name} version {verdict.student.version}: {verdict.decision.summary()}[/]"
+    )
     for label, place in _places(verdict, endpoints):
         console.print(f"  {label:<12} {place}", soft_wrap=True, highlight=False)
     if endpoints.local:

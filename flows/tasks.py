@@ -11,8 +11,9 @@ from typing import Any
 from prefect import runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
-from prefect.states import Completed, State
+from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
 from components import records, registry, tracking
@@ -103,7 +104,7 @@ def keep_records(run: Run) -> Iterator[None]:
 def step(run: Run, name: str, *, after: Sequence[Outcome] = ()) -> Outcome:
     """One step as a task of its own name; *after* are the steps that it stands on."""
     assert all(outcome.step in run.outcomes for outcome in after)
-    named = retried(_step).with_options(name=name, description=load_step(name).title)  # type: ignore[call-overload]
+    named = retried(_step).with_options(name=name, description=load_step(name).title)
     outcome: Outcome = named.submit(run, name).result()
     return outcome
 
@@ -119,14 +120,15 @@ def _step(run: Run, name: str) -> Any:
 
 def log_runs(run: Run) -> ProjectedRuns:
     """A parent run with a child for each step, wherever MLflow does not have them yet."""
-    logged: ProjectedRuns = retried(_project).with_options(name="log").submit(run).result()  # type: ignore[call-overload]
+    logged: ProjectedRuns = retried(_project).with_options(name="log").submit(run).result()
     return logged
 
 
 def _project(run: Run, *, status: records.Status = "FINISHED", failure: str = "") -> ProjectedRuns:
     lineage = lineage_of(run)
     children = [
-        records.step_record(outcome.artifact, lineage, draw=_drawing(run, name)) for name, outcome in run.outcomes.items()
+        records.step_record(outcome.artifact, lineage, draw=_drawing(run, name))
+        for name, outcome in run.outcomes.items()
     ]
     params = run.params.model_dump(mode="json")
     parent = records.parent_record(run.name, children, lineage, params, status=status, failure=failure)
@@ -165,7 +167,7 @@ def _locks(run: Run) -> Path:
 
 def register(run: Run, logged: ProjectedRuns) -> Versions:
     """Teacher and student as versions in the registry, found again by digest."""
-    versions: Versions = retried(_register).with_options(name="register").submit(run, logged).result()  # type: ignore[call-overload]
+    versions: Versions = retried(_register).with_options(name="register").submit(run, logged).result()
     return versions
 
 
@@ -192,14 +194,15 @@ def _register_one(run: Run, logged: ProjectedRuns, step_name: str, model_name: s
 
 def judge(run: Run, versions: Versions) -> Decision:
     """The gate: candidate against the floor and against the champion on the same holdout."""
-    decision: Decision = retried(_judge).with_options(name="gate").submit(run, versions).result()  # type: ignore[call-overload]
+    decision: Decision = retried(_judge).with_options(name="gate").submit(run, versions).result()
     return decision
 
 
 def _judge(run: Run, versions: Versions) -> Decision:
     champion = registry.current(run.settings.tracking_uri, versions.student.name, CHAMPION)
     candidate = student_evidence(run.artifacts())
-    evidence = champion and champion_evidence(champion, candidate, run.artifacts()["data"], run.params, run.settings)
+    data = run.artifacts()["data"]
+    evidence = champion_evidence(champion, candidate, data, run.params, run.settings) if champion else None
     decision = decide(candidate, evidence, run.params.gate, run.params.workload.build().directions)
     get_run_logger().info(decision.summary())
     return decision
@@ -207,7 +210,7 @@ def _judge(run: Run, versions: Versions) -> Decision:
 
 def promote(run: Run, versions: Versions) -> None:
     """Move the alias; the old champion's version stays registered."""
-    retried(_promote).with_options(name="promote").submit(run, versions).result()  # type: ignore[call-overload]
+    retried(_promote).with_options(name="promote").submit(run, versions).result()
 
 
 def _promote(run: Run, versions: Versions) -> None:
@@ -216,9 +219,7 @@ def _promote(run: Run, versions: Versions) -> None:
 
 def report(run: Run, logged: ProjectedRuns, versions: Versions, decision: Decision) -> Path:
     """The report as a page under var/, in MLflow beside the decision, and as Prefect artifacts."""
-    page: Path = (
-        retried(_report).with_options(name="report").submit(run, logged, versions, decision).result()  # type: ignore[call-overload]
-    )
+    page: Path = retried(_report).with_options(name="report").submit(run, logged, versions, decision).result()
     return page
 
 

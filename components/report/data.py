@@ -78,4 +78,4 @@ class ReportData:
     def array(self, name: str) -> NDArray[Any]:
         import numpy as np
 
-        return np.load(self.evaluation.file(name), allow_pickle=False)  # type: ignore[no-any-return]
+        return np.load(self.evaluation.file(name), allow_pickle=False)

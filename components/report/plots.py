@@ -349,7 +349,7 @@ def png(figure: Figure, path: Path) -> Path:
     figure.set(dpi=PNG_DOTS_PER_INCH, facecolor="white")
     with _drawing():
         # The canvas's own method lays out and draws once; Figure.savefig does both twice.
-        FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})  # type: ignore[no-untyped-call]
+        FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
     return path
 
 
@@ -359,7 +359,7 @@ def inline_svg(figure: Figure, description: str) -> str:
 
     stream = io.StringIO()
     with _drawing():
-        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
+        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
     body = stream.getvalue()[stream.getvalue().index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", body)

@@ -53,7 +53,11 @@ class World:
 
     @property
     def environment(self) -> dict[str, str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("POTSTILL_", "PREFECT_", "MLFLOW_"))}
+        clean = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("POTSTILL_", "PREFECT_", "MLFLOW_"))
+        }
         return {
             **clean,
             "PYTHONPATH": str(self.root),
@@ -101,7 +105,12 @@ def git(folder: Path, *arguments: str) -> str:
 def dvc(folder: Path, *arguments: str) -> str:
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment, check=True, capture_output=True, text=True
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=folder,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
 
 
