@@ -66,7 +66,9 @@ def step_record(artifact: Artifact, lineage: Lineage, draw: Callable[[Path], Non
         params=flatten(manifest.fields["params"]),
         metrics=(*_values(artifact, start_ms), *_course(artifact, start_ms), *_load(artifact, start_ms)),
         dataset=lineage.dataset,
-        artifacts=[(artifact.file(name), _folder(name)) for name in DOCUMENTS[artifact.kind] if artifact.file(name).exists()],
+        artifacts=[
+            (artifact.file(name), _folder(name)) for name in DOCUMENTS[artifact.kind] if artifact.file(name).exists()
+        ],
         draw=draw,
         start_ms=start_ms,
         end_ms=start_ms + round(manifest.cost.get("seconds", 0) * 1000),
@@ -74,7 +76,13 @@ def step_record(artifact: Artifact, lineage: Lineage, draw: Callable[[Path], Non
 
 
 def parent_record(
-    name: str, children: Sequence[RunSpec], lineage: Lineage, params: Mapping[str, Any], *, status: Status, failure: str = ""
+    name: str,
+    children: Sequence[RunSpec],
+    lineage: Lineage,
+    params: Mapping[str, Any],
+    *,
+    status: Status,
+    failure: str = "",
 ) -> RunSpec:
     """The run above the steps; its identity is what its steps came to, under these parameters."""
     identity = json.dumps([[child.identity for child in children], params, status, failure], sort_keys=True)
@@ -100,7 +108,11 @@ def decision_record(report: ReportData, lineage: Lineage, draw: Callable[[Path],
     return RunSpec(
         name="gate",
         identity=hashlib.sha256(identity.encode()).hexdigest(),
-        tags={**lineage.tags, "gate.outcome": report.decision.outcome, "mlflow.note.content": report.decision.summary()},
+        tags={
+            **lineage.tags,
+            "gate.outcome": report.decision.outcome,
+            "mlflow.note.content": report.decision.summary(),
+        },
         params=flatten({"gate": report.params.gate.model_dump(mode="json")}),
         dataset=replace(lineage.dataset, context="gate"),
         draw=draw,
@@ -133,7 +145,9 @@ def _course(artifact: Artifact, start_ms: int) -> list[MetricPoint]:
 
 def _load(artifact: Artifact, start_ms: int) -> list[MetricPoint]:
     samples = artifact.measured("system.json")
-    return system_metrics(json.loads(samples.read_text(encoding="utf-8")), start_ms=start_ms) if samples.exists() else []
+    return (
+        system_metrics(json.loads(samples.read_text(encoding="utf-8")), start_ms=start_ms) if samples.exists() else []
+    )
 
 
 def _numbers(tree: Any, prefix: str = "") -> dict[str, float]:

@@ -339,7 +339,9 @@ def short_number(value: float) -> str:
 
 
 def shortened(name: str, limit: int) -> str:
-    return name if len(name) <= limit else name[: limit - 1] + "…"
+    """Cut in the middle: names of classes tend to share how they begin."""
+    head = (limit - 1) // 2
+    return name if len(name) <= limit else f"{name[:head]}…{name[-(limit - 1 - head) :]}"
 
 
 def png(figure: Figure, path: Path) -> Path:

@@ -43,7 +43,9 @@ def problems(file: Path, overrides=()) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))], ids=lambda p: p.name
+)
 def test_the_files_we_ship_load(path):
     """params.yaml and every recipe."""
     assert load_params(path).student.model.name
@@ -93,7 +95,10 @@ def test_all_problems_are_said_at_once_with_lines_and_guesses(tmp_path):
         ("student.model={name: convnet}", "nothing to make smaller"),
         ("student.views={count: 4}", "all views would be the same sample"),
         ("data.split={by: hash, validation: 0.5, test: 0.5}", "nothing is left to train on"),
-        ("teacher={model: {name: convnet}, source: {kind: mlflow, uri: 'models:/t/1'}, train: {epochs: 3}}", "would be trained"),
+        (
+            "teacher={model: {name: convnet}, source: {kind: mlflow, uri: 'models:/t/1'}, train: {epochs: 3}}",
+            "would be trained",
+        ),
         ("nonsense", "is not of the form section.field=value"),
         ("data.path.deeper=1", "path is not a section"),
         ("student.objective.temperature=.nan", "temperature"),

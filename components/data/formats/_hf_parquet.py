@@ -31,7 +31,15 @@ def write_parquet_images(
     schema = pa.schema(kinds, metadata={"huggingface": json.dumps({"info": {"features": _features(class_names)}})})
     table = pa.Table.from_pydict({"image": encoded, "label": numbers}, schema=schema)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, compression="none", use_dictionary=False, row_group_size=10_000, version="2.6")
+    pq.write_table(
+        table,
+        path,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
+        row_group_size=10_000,
+        version="2.6",
+    )
 
 
 def _features(class_names: Sequence[str]) -> dict[str, Any]:

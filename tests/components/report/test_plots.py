@@ -36,6 +36,12 @@ def test_short_numbers(value: float, text: str) -> None:
     assert plots.short_number(value) == text
 
 
+def test_long_names_keep_both_ends() -> None:
+    """Two classes that begin alike stay apart."""
+    assert plots.shortened("automobile", 12) == "automobile"
+    assert plots.shortened("card_payment_wrong_exchange_rate_67", 12) == "card_…ate_67"
+
+
 def test_losses_without_a_distillation_part(make_report) -> None:
     """An arm without it draws the others; no history draws nothing."""
     figure = plots.losses([{"epoch": 0, "loss_total": 1.0, "loss_distillation": None, "loss_hard": 1.0}])
