@@ -70,6 +70,19 @@ def stage(
 
 
 @app.command(rich_help_panel="Work")
+def repeat(
+    seeds: Annotated[int, typer.Option("--seeds", min=2, help="How many seeds of each student.")] = 5,
+    params: ParamsFile = DEFAULT_PARAMS,
+    set_: Overrides = None,
+    data_rev: DataRevision = None,
+) -> None:
+    """Train both students with several seeds under one teacher, and say how sure their difference is."""
+    from flows.repeat import launch_repeat
+
+    launch_repeat(params, _overrides(set_, data_rev), seeds=seeds)
+
+
+@app.command(rich_help_panel="Work")
 def plan(params: ParamsFile = DEFAULT_PARAMS, set_: Overrides = None, data_rev: DataRevision = None) -> None:
     """Say what a run would do: which steps are there already, and for the others why not."""
     from flows.plan import print_plan

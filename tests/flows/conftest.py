@@ -24,6 +24,7 @@ teacher:
   model: {{name: mlp, hidden: [64]}}
   train: {{epochs: 6, batch_size: 32, optimizer: {{learning_rate: 0.05}}, checkpoint_seconds: 0}}
 student:
+  seed: 0
   model: {{name: mlp, hidden: [8]}}
   objective: {{name: kd, temperature: 4, alpha: 0.9}}
   train: {{epochs: 6, batch_size: 32, optimizer: {{learning_rate: 0.05}}, checkpoint_seconds: 0}}

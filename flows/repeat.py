@@ -1,0 +1,188 @@
+"""`potstill repeat`: one teacher, several seeds of both students, and how sure the difference between them is."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.artifacts.artifact import write_json
+from components.errors import BadInputError
+from flows.run import Run, code_version, open_run
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+STEPS = ("data", "validate", "teacher", "soft_targets", "baseline", "student", "evaluate")
+ARMS = {"teacher": "teacher", "baseline": "hard-label student", "student": "distilled student"}
+METRICS = {"accuracy": "accuracy", "nll": "NLL", "ece": "ECE", "agreement_with_teacher": "agreement"}
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Mean and sample standard deviation of n values; one value has no deviation."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """Mean of paired differences, its t-interval and the two-sided p-value of no difference."""
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+
+
+def spread(values: Sequence[float]) -> Spread:
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return Spread(mean, None, 1)
+    return Spread(mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)), len(values))
+
+
+def paired_difference(first: Sequence[float], second: Sequence[float], *, confidence: float = 0.95) -> PairedDifference:
+    """first - second seed by seed, by Student's t (Biometrika 1908). BadInputError for fewer than two pairs."""
+    from scipy import stats
+
+    if len(first) != len(second) or len(first) < 2:
+        raise BadInputError(f"a paired difference needs two or more pairs, not {len(first)} and {len(second)} values")
+    found = spread([a - b for a, b in zip(first, second, strict=True)])
+    error = (found.sd or 0.0) / math.sqrt(found.n)
+    half = float(stats.t.ppf((1 + confidence) / 2, found.n - 1)) * error
+    certain = 1.0 if found.mean == 0 else 0.0
+    p_value = float(2 * stats.t.sf(abs(found.mean) / error, found.n - 1)) if error else certain
+    return PairedDifference(found.mean, found.mean - half, found.mean + half, p_value, found.n)
+
+
+def repeat(params_file: Path, overrides: Sequence[str], *, seeds: int, name: str) -> dict[str, Any]:
+    """Run the steps for student.seed = 0..seeds-1 through the one store and gather their test metrics."""
+    if seeds < 2:
+        raise BadInputError(f"--seeds is {seeds}; a deviation needs 2 or more")
+    began = time.monotonic()
+    runs = [_one(params_file, (*overrides, f"student.seed={seed}"), f"repeat {name} {seed}") for seed in range(seeds)]
+    per_seed = [run.artifacts()["evaluate"].read_json("metrics.json") for run in runs]
+    return {
+        "name": name,
+        "seeds": list(range(seeds)),
+        **summary(per_seed),
+        "minutes": (time.monotonic() - began) / 60,
+        "cached_steps": sum(outcome.cached for run in runs for outcome in run.outcomes.values()),
+        "machine": _machine(runs[0]),
+        "params": runs[0].params.model_dump(mode="json"),
+        "code": code_version().commit,
+    }
+
+
+def _one(params_file: Path, overrides: Sequence[str], name: str) -> Run:
+    run = open_run(params_file, overrides, name=name)
+    for step in STEPS:
+        run.step(step)
+    return run
+
+
+def summary(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Metrics of each seed -> each arm's spread and parameters, and distilled - hard labels of every metric."""
+    arms = {
+        arm: {metric: _plain(spread([found[arm][metric] for found in per_seed])) for metric in METRICS} for arm in ARMS
+    }
+    differences = {
+        metric: _plain(
+            paired_difference([f["student"][metric] for f in per_seed], [f["baseline"][metric] for f in per_seed])
+        )
+        for metric in METRICS
+    }
+    return {
+        "arms": arms,
+        "num_parameters": {arm: per_seed[0][arm]["num_parameters"] for arm in ARMS},
+        "student_minus_baseline": differences,
+        "per_seed": [{arm: {m: found[arm][m] for m in METRICS} for arm in ARMS} for found in per_seed],
+    }
+
+
+def _plain(value: Spread | PairedDifference) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
+def _machine(run: Run) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": run.settings.num_threads,
+        "torch": version("torch"),
+    }
+
+
+def table_rows(result: Mapping[str, Any]) -> list[list[str]]:
+    """A row an arm, and one for the difference; the first is the header."""
+    rows = [["", *METRICS.values(), "parameters"]]
+    for arm, title in ARMS.items():
+        found = result["arms"][arm]
+        cells = [_cell(found[metric], alone=arm == "teacher") for metric in METRICS]
+        rows.append([title, *cells, f"{result['num_parameters'][arm]:,}"])
+    return [*rows, ["distilled - hard labels", *map(_interval, result["student_minus_baseline"].values()), ""]]
+
+
+def _cell(found: Mapping[str, Any], *, alone: bool) -> str:
+    return f"{found['mean']:.4f}" if alone else f"{found['mean']:.4f} ± {found['sd']:.4f}"
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    return f"{found['mean']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}] p={found['p_value']:.3g}"
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    header, *rows = table_rows(result)
+    lines = [header, ["---"] * len(header), *rows]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return (
+        f"# {result['name']}: {len(result['seeds'])} seeds, one teacher\n\n{text}\n\n{result['minutes']:.1f} minutes.\n"
+    )
+
+
+def rich_table(result: Mapping[str, Any]) -> Table:
+    from rich.table import Table
+
+    header, *rows = table_rows(result)
+    table = Table(*header, title=f"{result['name']}: {len(result['seeds'])} seeds, mean ± sd, 95 % t-intervals")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def write(result: Mapping[str, Any], folder: Path) -> None:
+    """result.json and result.md in *folder*."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "result.json", result)
+    (folder / "result.md").write_text(markdown(result), encoding="utf-8")
+
+
+def launch_repeat(params_file: Path, overrides: Sequence[str], *, seeds: int) -> None:
+    """Repeat with progress, print the table and write it below <var>/repeats/."""
+    from rich.console import Console
+
+    from components.settings import Settings
+    from flows.console import ConsoleProgress, interruptible
+    from flows.run import PROGRESS
+
+    console = Console()
+    progress = ConsoleProgress(console)
+    name = params_file.stem
+    with interruptible(progress):
+        PROGRESS.set(progress)
+        result = repeat(params_file, overrides, seeds=seeds, name=name)
+    folder = Settings().var_dir / "repeats" / name
+    write(result, folder)
+    console.print(rich_table(result))
+    console.print(f"in {folder}", soft_wrap=True, highlight=False)

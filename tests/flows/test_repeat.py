@@ -1,0 +1,73 @@
+"""Several seeds of both students, and the statistics of their difference."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from components.errors import BadInputError
+from flows.repeat import markdown, paired_difference, spread, summary
+
+SCRIPT = """\
+import json
+from pathlib import Path
+from flows.repeat import repeat, write
+for _ in range(2):
+    result = repeat(Path("params.yaml"), (), seeds=2, name="small")
+write(result, Path("var/repeats/small"))
+"""
+
+
+def metrics(accuracy: float) -> dict[str, float]:
+    return {"accuracy": accuracy, "nll": 1.0, "ece": 0.1, "agreement_with_teacher": 0.5, "num_parameters": 10}
+
+
+def test_spread_is_that_of_a_sample():
+    """1, 2, 3 deviate by 1; a single value by nothing known."""
+    assert (spread([1, 2, 3]).mean, spread([1, 2, 3]).sd) == (2, 1)
+    assert spread([4]).sd is None
+
+
+def test_paired_difference_by_hand():
+    """Differences 1, 2, 3: t = 2 * sqrt(3), t(0.975, 2) = 4.30265, p = 1 - t / sqrt(t * t + 2)."""
+    found = paired_difference([2, 4, 6], [1, 2, 3])
+
+    assert found.mean == 2
+    assert found.low == pytest.approx(2 - 4.30265 / 3**0.5, abs=1e-5)
+    assert found.high == pytest.approx(2 + 4.30265 / 3**0.5, abs=1e-5)
+    assert found.p_value == pytest.approx(1 - (12 / 14) ** 0.5)
+
+
+def test_equal_arms_do_not_differ():
+    """No spread and no difference is p = 1, not a division by zero."""
+    assert paired_difference([1, 2], [1, 2]).p_value == 1
+
+
+def test_one_pair_is_refused():
+    """It has no spread."""
+    with pytest.raises(BadInputError, match="two or more pairs"):
+        paired_difference([1], [1])
+
+
+def test_the_table_has_a_row_an_arm_and_one_for_the_difference():
+    """With the mean, the deviation and the interval."""
+    seeds = [
+        {"teacher": metrics(0.9), "baseline": metrics(b), "student": metrics(s)} for b, s in ((0.7, 0.8), (0.8, 0.9))
+    ]
+    text = markdown({"name": "x", "seeds": [0, 1], "minutes": 1.0, **summary(seeds)})
+
+    assert "| teacher | 0.9000 |" in text
+    assert "| hard-label student | 0.7500 ± 0.0707 |" in text
+    assert "| distilled - hard labels | +0.1000 [" in text
+
+
+@pytest.mark.slow
+def test_seeds_share_data_and_teacher_and_a_second_time_finds_all(world):
+    """Two seeds differ, the teacher does not; all 14 steps of the second time are found."""
+    subprocess.run([sys.executable, "-c", SCRIPT], cwd=world.root, env=world.environment, check=True, timeout=300)
+    result = json.loads((world.root / "var" / "repeats" / "small" / "result.json").read_text())
+
+    assert result["cached_steps"] == 14
+    assert result["arms"]["teacher"]["accuracy"]["sd"] == 0
+    assert result["per_seed"][0]["student"] != result["per_seed"][1]["student"]
