@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import posixpath
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.artifacts.lock import held
 from components.data._git import Place, without_credentials
 from components.errors import DataDamagedError, DataNotFoundError, PotstillError, ServerError, StoreError, some_of
 from components.settings import turn_telemetry_off
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from dvc.api import DVCFileSystem
 
 _LOGGERS = ("dvc", "dvc_data", "dvc_objects")
+LOCK_WAIT_SECONDS = 3600.0
 _ONE_AT_A_TIME = threading.Lock()
 """DVC keeps clones of URLs in a table of the process, and cleaning it up concerns every thread."""
 
@@ -77,7 +81,7 @@ def fetch(target: Target, into: Path, *, past_cache_of: Path | None = None) -> d
 @contextmanager
 def _opened(target: Target, cache: Path | None = None) -> Iterator[DVCFileSystem]:
     turn_telemetry_off()
-    with _ONE_AT_A_TIME, _quiet():
+    with _ONE_AT_A_TIME, _one_process_at_a_time(), _quiet():
         from dvc.api import DVCFileSystem
         from dvc.repo.open_repo import clean_repos
 
@@ -90,6 +94,12 @@ def _opened(target: Target, cache: Path | None = None) -> Iterator[DVCFileSystem
                 yield DVCFileSystem(target.place.url, rev=target.commit, subrepos=True, config=config)
         finally:
             clean_repos()
+
+
+def _one_process_at_a_time() -> AbstractContextManager[bool]:
+    """DVC keeps one index of a repository for all of a user's processes: read while another builds it, it lacks paths."""
+    lock = Path(tempfile.gettempdir()) / f"potstill-dvc-{os.getuid()}.lock"
+    return held(lock, wait_seconds=LOCK_WAIT_SECONDS, waiting=lambda _: None)
 
 
 @contextmanager
