@@ -12,6 +12,7 @@ import torch
 
 from components.artifacts.artifact import Artifact, FileEntry, payload_digest, sha256_of, write_json
 from components.contracts import DataSpec, NoProgress
+from components.evaluation.fidelity import mean_kl
 from components.evaluation.metrics import accuracy
 from components.params import Params
 from components.saved_models import save_model
@@ -89,6 +90,8 @@ def test_payload(tmp_path: Path, inputs: dict[str, Artifact], params: Params, se
         assert metrics[arm]["weight_bytes"] == inputs[arm].file("weights.safetensors").stat().st_size
     assert metrics["teacher"]["agreement_with_teacher"] == 1.0
     assert metrics["teacher"]["kl_to_teacher"] == 0.0
+    logits = {arm: np.load(out / f"logits_{arm}.npy") for arm in ("teacher", "student")}
+    assert metrics["student"]["kl_to_teacher"] == mean_kl(logits["teacher"], logits["student"]) > 0
     assert metrics["student"]["num_parameters"] == metrics["baseline"]["num_parameters"] == 36 * 3 + 3
 
 
