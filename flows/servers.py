@@ -27,7 +27,8 @@ PROBE_SECONDS = 5.0
 STATUS_SECONDS = 1.0
 
 QUIET = {
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+    # Prefect logs every exception with its traceback; the command line says in one message what went wrong.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
     "PREFECT_CLI_PROMPT": "false",
@@ -36,7 +37,7 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Only Prefect's warnings reach the terminal while its run logs reach the server; a dead MLflow is noticed in seconds."""
+"""Prefect's run logs reach the server and not the terminal; a dead MLflow is noticed in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,15 +142,17 @@ def test_a_taken_port_is_passed_over(tmp_path: Path):
 def test_a_port_lost_while_starting_is_no_failure(tmp_path: Path):
     """Somebody takes the port between the choice and the use of it: the server starts again on another one."""
     recipe = small(tmp_path, wait=1.0)
-    with stopped_after(recipe):
-        recipe.folder.mkdir(parents=True)
-        with processes.locked(recipe):
-            lost = processes.start(recipe)
-        with socket.socket() as taken:
-            taken.bind((HOST, lost.port))
-            taken.listen()
-            state, _ = up(recipe)
-        assert state.port != lost.port
+    with stopped_after(recipe), socket.socket() as taken:
+
+        def take() -> None:
+            if taken.getsockname()[1] == 0:
+                state = processes.find(recipe)
+                assert state is not None
+                taken.bind((HOST, state.port))
+                taken.listen()
+
+        states, _ = bring_up([recipe], str, take, 30)
+        assert states["small"].port != taken.getsockname()[1] > 0
 
 
 def test_somebody_elses_answer_on_the_port_does_not_count(tmp_path: Path):
