@@ -270,6 +270,7 @@ def test_another_installed_version_replaces_the_running_one(recipe: Recipe):
     assert not psutil.pid_exists(first.pid)
 
 
+@pytest.mark.slow
 def test_many_commands_at_once_start_one_server(tmp_path: Path):
     """Six processes, one pid."""
     recipe = small(tmp_path, wait=0.5)

@@ -1,0 +1,2 @@
+-- POSTGRES_DB made the one of Prefect.
+create database mlflow;
