@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -98,8 +99,17 @@ def _opened(target: Target, cache: Path | None = None) -> Iterator[DVCFileSystem
 
 def _one_process_at_a_time() -> AbstractContextManager[bool]:
     """DVC keeps one index of a repository for all of a user's processes: read while another builds it, it lacks paths."""
-    lock = Path(tempfile.gettempdir()) / f"potstill-dvc-{os.getuid()}.lock"
-    return held(lock, wait_seconds=LOCK_WAIT_SECONDS, waiting=lambda _: None)
+    return held(_folder_of_this_user() / "dvc.lock", wait_seconds=LOCK_WAIT_SECONDS, waiting=lambda _: None)
+
+
+def _folder_of_this_user() -> Path:
+    """In the temporary folder, which others can write too: so it must be a real folder and this user's own."""
+    folder = Path(tempfile.gettempdir()) / f"potstill-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise StoreError(f"{folder} belongs to somebody else or is a link; remove it, or set TMPDIR")
+    return folder
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import json
 import logging
+import os
 import shutil
 import stat
 import subprocess
@@ -442,3 +443,15 @@ def test_checkout_works_inside_dvc_repro_of_the_same_repository(registry, cache)
     registry.dvc("repro", "--quiet")
 
     assert (registry.root / "count.txt").read_text() == "4"
+
+
+def test_the_lock_on_dvc_is_never_taken_through_somebody_elses_link(registry, cache, tmp_path, monkeypatch):
+    """A link under the name of this user's folder is refused, and what it points at is left alone."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    bait = tmp_path / "bait"
+    bait.mkdir()
+    (tmp_path / f"potstill-{os.getuid()}").symlink_to(bait)
+    with pytest.raises(StoreError, match="TMPDIR"):
+        resolve(str(registry.root), "pictures", "v1", cache=cache)
+
+    assert list(bait.iterdir()) == []
