@@ -32,8 +32,8 @@ def resolve_teacher(source: TeacherSource, settings: Settings) -> Resolved:
 
         if not settings.tracking_uri:
             raise ServerError(
-                f"teacher.source.uri {source.uri!r} needs MLflow, and no address is known: run `potstill up`, "
-                "or set MLFLOW_TRACKING_URI"
+                f"teacher.source.uri {source.uri!r} needs MLflow, and no address is known: set MLFLOW_TRACKING_URI "
+                "(`potstill status` shows that of the local server); `potstill run` sets it by itself"
             )
         found = resolve_model(source.uri, settings.tracking_uri)
         return Resolved(facts={"model_digest": found.digest}, notes={"teacher_uri": found.uri})

@@ -308,7 +308,7 @@ def from_registry(uri: str) -> Params:
 
 def test_a_registry_that_is_nowhere(runs: Runs) -> None:
     """A model URI without an MLflow address says how to get one."""
-    with pytest.raises(ServerError, match=r"needs MLflow, and no address is known: run `potstill up`"):
+    with pytest.raises(ServerError, match=r"needs MLflow, and no address is known: set MLFLOW_TRACKING_URI"):
         runs(teacher.STEP, from_registry("models:/t@champion"))
 
 
