@@ -25,7 +25,7 @@ def distill(
         teacher = step(run, "teacher", after=[data])
         soft_targets = step(run, "soft_targets", after=[data, teacher])
         baseline = step(run, "baseline", after=[data])
-        student = step(run, "student", after=[data, soft_targets])
+        student = step(run, "student", after=[data, teacher, soft_targets])
         step(run, "evaluate", after=[data, teacher, baseline, student])
         step(run, "export", after=[student])
     runs = log_runs(run)

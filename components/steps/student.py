@@ -47,13 +47,13 @@ def _run(ctx: StepContext) -> None:
 
 
 def _soft_targets(ctx: StepContext, spec: DataSpec) -> SoftTargets:
-    """SoftTargetsRefusedError where they are of other data, or of other views than the student's."""
+    """SoftTargetsRefusedError where they are of another teacher, of other data, or of other views than the student's."""
     from components.soft_targets.header import Identity
     from components.soft_targets.reader import SoftTargets
 
     student, found = ctx.params.student, SoftTargets.open(ctx.inputs["soft_targets"])
     wanted = Identity(
-        teacher_digest=found.header.identity.teacher_digest,
+        teacher_digest=ctx.inputs["teacher"].digest,
         data_digest=ctx.inputs["data"].digest,
         view_spec=student.views.model_dump(mode="json"),
         class_names=spec.class_names,
@@ -65,7 +65,7 @@ def _soft_targets(ctx: StepContext, spec: DataSpec) -> SoftTargets:
 STEP = Step(
     name="student",
     title="train the student",
-    inputs=("data", "soft_targets"),
+    inputs=("data", "teacher", "soft_targets"),
     reads=_reads,
     run=_run,
     libraries=fitting.LIBRARIES,

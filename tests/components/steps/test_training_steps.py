@@ -86,7 +86,7 @@ class Runs:
         """Soft targets and the student that learnt from them."""
         made = self(teacher.STEP, params).artifact
         targets = self(load_step("soft_targets"), params, teacher=made)
-        return targets, self(student.STEP, params, soft_targets=targets.artifact)
+        return targets, self(student.STEP, params, teacher=made, soft_targets=targets.artifact)
 
 
 @pytest.fixture
@@ -181,10 +181,11 @@ def test_what_a_teacher_does_not_read_does_not_retrain_it(data: Artifact) -> Non
 def test_temperature_is_the_students_alone(data: Artifact) -> None:
     """Another T is another student, and the same teacher and baseline."""
     hotter = changed(student={"objective": {"name": "kd", "temperature": 8}})
+    given = {"teacher": data, "soft_targets": data}
 
     for step in (teacher.STEP, baseline.STEP):
         assert key(step, hotter, data) == key(step, PLAIN, data)
-    assert key(student.STEP, hotter, data, soft_targets=data) != key(student.STEP, PLAIN, data, soft_targets=data)
+    assert key(student.STEP, hotter, data, **given) != key(student.STEP, PLAIN, data, **given)
 
 
 @pytest.mark.parametrize("step", [teacher.STEP, baseline.STEP], ids=lambda step: step.name)
@@ -218,7 +219,17 @@ def test_targets_of_other_views_are_refused(runs: Runs) -> None:
     clean = runs(load_step("soft_targets"), teacher=made).artifact
 
     with pytest.raises(SoftTargetsRefusedError, match=r"view_spec\.count is 1 and 2 is asked for"):
-        runs(student.STEP, changed(student={"views": SHIFTS}), soft_targets=clean)
+        runs(student.STEP, changed(student={"views": SHIFTS}), teacher=made, soft_targets=clean)
+
+
+def test_targets_of_another_teacher_are_refused(runs: Runs) -> None:
+    """The student expects its own teacher's targets, and the message names the digest that differs."""
+    mine = runs(teacher.STEP).artifact
+    another = runs(teacher.STEP, changed(teacher={"seed": 1})).artifact
+    targets = runs(load_step("soft_targets"), teacher=another).artifact
+
+    with pytest.raises(SoftTargetsRefusedError, match=rf"teacher_digest is '{another.digest}' and '{mine.digest}'"):
+        runs(student.STEP, teacher=mine, soft_targets=targets)
 
 
 def test_targets_of_other_views_may_be_asked_for(runs: Runs) -> None:
@@ -333,7 +344,7 @@ def test_a_registered_model_teaches(runs: Runs, tmp_path: Path) -> None:
     assert brought.artifact.read_json("metrics.json") == pytest.approx(trained.read_json("metrics.json"), abs=1e-5)
     torch.testing.assert_close(load_model(brought.artifact)(samples), load_model(trained)(samples))
     targets = there(load_step("soft_targets"), from_registry("models:/t@champion"), teacher=brought.artifact)
-    assert not there(student.STEP, soft_targets=targets.artifact).cached
+    assert not there(student.STEP, teacher=brought.artifact, soft_targets=targets.artifact).cached
 
 
 def test_metrics_of_a_student_are_plain_json(runs: Runs) -> None:
