@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from components.errors import SoftTargetsRefusedError
 from components.evaluation.metrics import log_softmax
 
 if TYPE_CHECKING:
@@ -75,6 +76,16 @@ CODECS: dict[str, Codec] = {
     "fp32": Raw("fp32", "<f4", float(np.finfo(np.float32).max)),
     "fp16": Raw("fp16", "<f2", float(np.finfo(np.float16).max)),
 }
+
+
+def codec_named(name: str) -> Codec:
+    """The codec that a header names; it may hold scratch memory, so each thread asks for its own.
+
+    SoftTargetsRefusedError: there is none of that name.
+    """
+    if name not in CODECS:
+        raise SoftTargetsRefusedError(f"soft targets refused: codec {name!r} is none of {', '.join(CODECS)}")
+    return CODECS[name]
 
 
 def round_trip(codec: Codec, logits: NDArray[np.float32]) -> NDArray[np.float32]:

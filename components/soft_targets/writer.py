@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from components.errors import BadInputError, SoftTargetsRefusedError, StoreError, some_of
+from components.soft_targets.choice import Scale, choose, replace, sample_chunks, smallest
 from components.soft_targets.chunks import ChunkFiles, cannot_write
-from components.soft_targets.codec import CODECS, Codec, ErrorMeter, ErrorTable, no_error, round_trip
+from components.soft_targets.codec import codec_named
 from components.soft_targets.header import LOGITS, ROWS, Candidate, Header, Identity, write_header
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 Teacher = Callable[["Tensor"], "Tensor"]
 """uint8 [B, *S] -> [B, C], on whatever device."""
-EXACT = "fp32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def write_soft_targets(
 ) -> Written:
     """Store the teacher's logits of views 0..num_views-1 of the bank's *rows* in *out*, chunk by chunk by way of *work*.
 
-    Chunks stay in *work* as float32 until all are there; the codec is then chosen by the error on every row.
+    Chunks stay in *work* as float32 until all are there; the codec is then chosen on a sample and measured on every row.
     SoftTargetsRefusedError: a logit is not finite, or the codec asked for misses params.max_kl.
     BadInputError: no rows, or a teacher with another number of classes. StoreError: the disk says no.
     """
@@ -70,9 +70,8 @@ def write_soft_targets(
     started = time.monotonic()
     done = _TeacherPass(teacher, bank, rows, num_views, identity, params, work, progress)
     progress.start("soft targets", total=done.num_rows)
-    weighed = done.weigh()
-    chosen = _choose(weighed)
-    hashes = _assemble(done, CODECS[chosen.codec], out)
+    done.complete()
+    chosen, weighed, hashes = _store(done, out)
     np.save(out / ROWS, rows.astype("<i8", copy=False))
     header = _header(done, chosen, weighed, hashes)
     write_header(out, header)
@@ -125,29 +124,17 @@ class _TeacherPass:
         start = chunk * self.params.rows_per_chunk
         return range(start, min(start + self.params.rows_per_chunk, self.num_rows))
 
-    def weigh(self) -> list[Candidate]:
-        """Make every chunk that is not there yet, and measure each codec on all of them."""
-        scales = [_Scale(codec, self.num_classes, self.params.temperatures) for codec in self._codecs()]
+    def complete(self) -> None:
+        """Make every chunk that is not there yet."""
         for chunk in range(self.num_chunks):
-            logits = self._chunk(chunk)
-            for scale in scales:
-                scale.add(logits)
+            self._make(chunk)
             self.progress.advance(self.span(chunk).stop)
-        return [scale.candidate(self.params) for scale in scales]
 
-    def _codecs(self) -> list[Codec]:
-        asked = self.params.codec
-        codecs = CODECS.values() if asked == "auto" else [CODECS[asked]]
-        return sorted(codecs, key=lambda codec: codec.row_stride_bytes(self.num_classes))
-
-    def _chunk(self, chunk: int) -> NDArray[np.float32]:
+    def _make(self, chunk: int) -> None:
         span = self.span(chunk)
-        logits = self.files.load(chunk, (len(span), self.num_classes))
-        if logits is None:
-            logits = np.concatenate(list(self._compute(span)))
-            self.files.save(chunk, logits)
+        if self.files.load(chunk, (len(span), self.num_classes)) is None:
+            self.files.save(chunk, np.concatenate(list(self._compute(span))))
             self.rows_computed += len(span)
-        return logits
 
     def reread(self, chunk: int) -> NDArray[np.float32]:
         """A chunk that has been made; StoreError if it has vanished or changed since."""
@@ -210,64 +197,36 @@ def ask(teacher: Teacher, samples: Tensor, batch_size: int) -> NDArray[np.float3
     return logits[: len(samples)].float().cpu().numpy()
 
 
-@dataclass(slots=True)
-class _Scale:
-    """Weighs one codec: whether it can hold all rows, and what it does to them."""
+def _store(done: _TeacherPass, out: Path) -> tuple[Candidate, tuple[Candidate, ...], tuple[str, ...]]:
+    """Write logits.bin with the smallest codec within the bound on every row; the sha256 of each chunk as it lies there.
 
-    codec: Codec
-    num_classes: int
-    temperatures: tuple[float, ...]
-    cannot: str | None = None
-    meter: ErrorMeter = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.meter = ErrorMeter(self.temperatures)
-
-    def add(self, logits: NDArray[np.float32]) -> None:
-        self.cannot = self.cannot or self.codec.why_not(logits)
-        if not self.cannot and self.codec.name != EXACT:
-            self.meter.add(logits, round_trip(self.codec, logits))
-
-    def candidate(self, params: SoftTargetParams) -> Candidate:
-        table = None if self.cannot else self._table()
-        return Candidate(
-            codec=self.codec.name,
-            row_stride_bytes=self.codec.row_stride_bytes(self.num_classes),
-            error=None if table is None else {f"{temperature:g}": row for temperature, row in table.items()},
-            refused=self.cannot or _beyond(table or {}, params.max_kl),
-        )
-
-    def _table(self) -> ErrorTable:
-        return no_error(self.temperatures) if self.codec.name == EXACT else self.meter.table()
+    A codec that was within it only on the sample makes way for the next larger one.
+    """
+    sample = sample_chunks(done.num_chunks, done.params.rows_per_chunk)
+    chosen, weighed = choose((done.reread(chunk) for chunk in sample), done.params, done.num_classes)
+    while True:
+        scale = Scale(codec_named(chosen.codec), done.num_classes, done.params)
+        hashes = _assemble(done, scale, out)
+        judged = scale.candidate()
+        weighed = replace(weighed, judged)
+        if judged.refused is None:
+            return judged, weighed, hashes
+        chosen = smallest(weighed)
 
 
-def _beyond(table: ErrorTable, max_kl: float) -> str | None:
-    """At which temperature the error is largest, if it is beyond the bound there."""
-    worst = max(table, key=lambda temperature: table[temperature]["mean_kl"], default=None)
-    if worst is None or table[worst]["mean_kl"] <= max_kl:
-        return None
-    return f"mean KL is {table[worst]['mean_kl']:.3g} nats at T={worst:g}, and max_kl is {max_kl:g}"
-
-
-def _choose(weighed: list[Candidate]) -> Candidate:
-    """The smallest within the bound; *weighed* goes from small to large."""
-    chosen = next((candidate for candidate in weighed if candidate.refused is None), None)
-    if chosen is None:
-        reasons = "; ".join(f"{candidate.codec}: {candidate.refused}" for candidate in weighed)
-        raise SoftTargetsRefusedError(
-            f"no codec keeps the soft targets within soft_targets.max_kl ({reasons}). "
-            f"Set soft_targets.codec to auto or {EXACT}, or raise max_kl"
-        )
-    return chosen
-
-
-def _assemble(done: _TeacherPass, codec: Codec, out: Path) -> tuple[str, ...]:
-    """Encode all chunks into one file; the sha256 of each as it lies there."""
+def _assemble(done: _TeacherPass, scale: Scale, out: Path) -> tuple[str, ...]:
+    """Encode all chunks into one file, up to the first that the codec cannot hold; the sha256 of each."""
+    hashes = []
     try:
         with (out / LOGITS).open("wb") as stream:
-            return tuple(_append(stream.write, codec.encode(done.reread(chunk))) for chunk in range(done.num_chunks))
+            for chunk in range(done.num_chunks):
+                encoded = scale.add(done.reread(chunk))
+                if encoded is None:
+                    break
+                hashes.append(_append(stream.write, encoded))
     except OSError as error:
         raise cannot_write(str(out / LOGITS), error) from error
+    return tuple(hashes)
 
 
 def _append(write: Callable[[bytes], int], encoded: NDArray[np.uint8]) -> str:
@@ -276,7 +235,7 @@ def _append(write: Callable[[bytes], int], encoded: NDArray[np.uint8]) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _header(done: _TeacherPass, chosen: Candidate, weighed: list[Candidate], hashes: tuple[str, ...]) -> Header:
+def _header(done: _TeacherPass, chosen: Candidate, weighed: tuple[Candidate, ...], hashes: tuple[str, ...]) -> Header:
     assert chosen.error is not None
     return Header(
         identity=done.identity,
@@ -290,5 +249,5 @@ def _header(done: _TeacherPass, chosen: Candidate, weighed: list[Candidate], has
         batch_size=done.params.batch_size,
         precision=done.params.precision,
         error=chosen.error,
-        candidates=tuple(weighed),
+        candidates=weighed,
     )
