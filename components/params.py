@@ -70,18 +70,20 @@ class ColumnSplit(Frozen):
     )
     test: tuple[str, ...] = Field(description="its values that mean test")
     validation_share: Share = Field(0.1, description="share of training to hold out where no value means validation")
-    salt: str = "potstill"
+    salt: str = Field("potstill", description="another salt holds out another share")
 
 
 class FolderSplit(Frozen):
     """By the first folder of each source, for official test sets (train/..., test/...)."""
 
     by: Literal["folder"]
-    train: tuple[str, ...] = ("train",)
-    validation: tuple[str, ...] = ("validation", "val")
-    test: tuple[str, ...] = ("test",)
+    train: tuple[str, ...] = Field(("train",), description="folders that mean training")
+    validation: tuple[str, ...] = Field(
+        ("validation", "val"), description="folders that mean validation; none there: a hashed share of training"
+    )
+    test: tuple[str, ...] = Field(("test",), description="folders that mean test")
     validation_share: Share = Field(0.1, description="share of training to hold out where no folder means validation")
-    salt: str = "potstill"
+    salt: str = Field("potstill", description="another salt holds out another share")
 
 
 class IndexSplit(Frozen):
@@ -115,7 +117,7 @@ class ExpectationParams(Frozen):
     """One expectation of the user's own, on the table with one row a sample."""
 
     type: str = Field(description="a Great Expectations type, such as expect_column_mean_to_be_between")
-    kwargs: Mapping[str, Any] = Field(default_factory=dict)
+    kwargs: Mapping[str, Any] = Field(default_factory=dict, description="its arguments, such as column and max_value")
     severity: Severity = Field("critical", description="critical stops the flow, warning and info go on")
 
 
@@ -129,7 +131,9 @@ class ValidationParams(Frozen):
         0.2, ge=0, description="largest population stability index of a column against the last accepted version"
     )
     drift_severity: Severity = Field("warning", description="what a drift beyond that is")
-    expectations: tuple[ExpectationParams, ...] = ()
+    expectations: tuple[ExpectationParams, ...] = Field(
+        (), description="expectations of your own, on the table with one row a sample"
+    )
 
 
 class OptimizerParams(Frozen):
@@ -144,8 +148,8 @@ class OptimizerParams(Frozen):
 class TrainParams(Frozen):
     """One training loop, for teachers and students alike."""
 
-    epochs: int = Field(20, ge=1, le=100_000)
-    batch_size: int = Field(128, ge=1)
+    epochs: int = Field(20, ge=1, le=100_000, description="passes over the training samples")
+    batch_size: int = Field(128, ge=1, description="largest number of samples in a step")
     optimizer: OptimizerParams = Field(default_factory=OptimizerParams)
     warmup_share: Share = Field(
         0.1, description="share of the steps in which the learning rate rises; a cosine follows"
@@ -199,7 +203,7 @@ class WeightsTeacher(Frozen):
     """A teacher from a file of safetensors weights, for the model named in teacher.model."""
 
     kind: Literal["weights"]
-    file: Path
+    file: Path = Field(description="the .safetensors file, from the working directory or the repository around it")
 
 
 TeacherSource = Annotated[Union[TrainedTeacher, MlflowTeacher, WeightsTeacher], Field(discriminator="kind")]
@@ -214,12 +218,12 @@ class FloorParams(Frozen):
 class TeacherParams(Frozen):
     """The large, slow, accurate model."""
 
-    source: TeacherSource = Field(default_factory=TrainedTeacher)
-    model: ModelChoice
-    train: TrainParams = Field(default_factory=TrainParams)
+    source: TeacherSource = Field(default_factory=TrainedTeacher, description="where the teacher comes from")
+    model: ModelChoice = Field(description="the teacher's architecture; with kind: mlflow, the program brings its own")
+    train: TrainParams = Field(default_factory=TrainParams, description="how the teacher is trained, with kind: train")
     views: ViewParams = Field(default_factory=ViewParams, description="augmentations of the teacher's own training")
     floor: FloorParams = Field(default_factory=FloorParams)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of the teacher's initial weights, shuffling and dropout")
 
 
 class SoftTargetParams(Frozen):
@@ -246,11 +250,11 @@ class SoftTargetParams(Frozen):
 class StudentParams(Frozen):
     """The small, fast model."""
 
-    model: ModelChoice
-    objective: ObjectiveChoice
-    train: TrainParams = Field(default_factory=TrainParams)
+    model: ModelChoice = Field(description="the student's architecture, with and without distillation")
+    objective: ObjectiveChoice = Field(description="what the student learns from the teacher")
+    train: TrainParams = Field(default_factory=TrainParams, description="how both students are trained")
     views: ViewParams = Field(default_factory=ViewParams, description="the views that teacher and student both see")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of both students' initial weights, shuffling and dropout")
     allow_mismatched_views: bool = Field(
         False,
         description="train on augmented samples with the logits of the clean ones (a known mistake; for studies only)",
@@ -260,11 +264,13 @@ class StudentParams(Frozen):
 class EvaluateParams(Frozen):
     """The one look at the test split."""
 
-    calibration_bins: int = Field(15, ge=2)
+    calibration_bins: int = Field(15, ge=2, description="bins of the calibration error (ECE), of equal width")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="level of the intervals")
-    bootstrap_resamples: int = Field(2000, ge=100)
-    latency_batches: tuple[int, ...] = Field((1, 64), min_length=1)
-    latency_repeats: int = Field(100, ge=10)
+    bootstrap_resamples: int = Field(
+        2000, ge=100, description="resamples of the test split for intervals of differences"
+    )
+    latency_batches: tuple[int, ...] = Field((1, 64), min_length=1, description="batch sizes to time, in samples")
+    latency_repeats: int = Field(100, ge=10, description="timed forward passes behind p50 and p95, for each batch size")
     seed: int = Field(0, ge=0, description="of the bootstrap")
 
 
@@ -279,7 +285,7 @@ class GateParams(Frozen):
 class RegistryParams(Frozen):
     """Names in MLflow."""
 
-    experiment: str = Field("potstill", min_length=1)
+    experiment: str = Field("potstill", min_length=1, description="experiment that the runs are logged to")
     student: str = Field(min_length=1, pattern=r"^[^/:@]+$", description="registered model of the students")
     teacher: str = Field(min_length=1, pattern=r"^[^/:@]+$", description="registered model of the teachers")
 

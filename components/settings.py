@@ -26,6 +26,16 @@ def outermost_repository(start: Path) -> Path:
     return around[-1] if around else start
 
 
+def find_local(path: str | Path) -> Path | None:
+    """An existing *path*: from the working directory, else from the outermost repository around it.
+
+    The second is what makes `dvc exp run --temp`, which works in a copy, find what git does not track.
+    """
+    given = Path(path).expanduser()
+    starts = (Path.cwd(), outermost_repository(Path.cwd()))
+    return next((start / given for start in starts if (start / given).exists()), None)
+
+
 class Settings(BaseSettings):
     """POTSTILL_... variables, and the vendors' own names where they have one."""
 

@@ -10,7 +10,7 @@ from components.artifacts.artifact import sha256_of
 from components.contracts import DataSpec, ModelParams, Resolved
 from components.errors import ServerError, WeightsError
 from components.params import MlflowTeacher, TeacherSource, WeightsTeacher
-from components.settings import Settings
+from components.settings import Settings, find_local
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,7 +26,7 @@ def resolve_teacher(source: TeacherSource, settings: Settings) -> Resolved:
     and ServerError where there is no registry.
     """
     if isinstance(source, WeightsTeacher):
-        return Resolved(facts={"weights_sha256": _digest(source.file)})
+        return Resolved(facts={"weights_sha256": _digest(weights_file(source))})
     if isinstance(source, MlflowTeacher):
         from components.registry import resolve_model
 
@@ -38,6 +38,14 @@ def resolve_teacher(source: TeacherSource, settings: Settings) -> Resolved:
         found = resolve_model(source.uri, settings.tracking_uri)
         return Resolved(facts={"model_digest": found.digest}, notes={"teacher_uri": found.uri})
     return Resolved()
+
+
+def weights_file(source: WeightsTeacher) -> Path:
+    """Where the weights lie, in the working directory or the repository around it; WeightsError if they do not."""
+    found = find_local(source.file)
+    if found is None:
+        raise WeightsError(f"teacher.source.file {source.file} does not exist (looked from {Path.cwd()})")
+    return found
 
 
 def weights_module(file: Path, sha256: str, params: ModelParams, data: DataSpec) -> nn.Module:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.errors import DataNotFoundError, ServerError, some_of
-from components.settings import outermost_repository
+from components.settings import find_local
 
 _URL = re.compile(r"^([a-z][a-z0-9+.-]*://|[^/@:\s]+@[^/:\s]+:|[^/:\s]{2,}:(?!\\))", re.IGNORECASE)
 _COMMIT = re.compile(r"^([0-9a-f]{40}|[0-9a-f]{64})$")
@@ -35,16 +35,6 @@ class Place:
 def without_credentials(text: str) -> str:
     """Drop 'user:password@' from the URLs in *text*."""
     return _CREDENTIALS.sub("://", text)
-
-
-def find_local(path: str | Path) -> Path | None:
-    """An existing *path*: from the working directory, else from the outermost repository around it.
-
-    The second is what makes `dvc exp run --temp`, which works in a copy, find what git does not track.
-    """
-    given = Path(path).expanduser()
-    starts = (Path.cwd(), outermost_repository(Path.cwd()))
-    return next((start / given for start in starts if (start / given).exists()), None)
 
 
 def locate(repository: str) -> Place:

@@ -9,9 +9,10 @@ from typing import Any
 from components import plugins
 from components.contracts import DecodedSamples, Progress, Resolved
 from components.data import versions
-from components.data._git import find_local, without_credentials
+from components.data._git import without_credentials
 from components.errors import DataDamagedError, SplitError, some_of
 from components.params import IndexSplit, Params
+from components.settings import find_local
 from components.steps.step import Step, StepContext, World
 
 

@@ -55,11 +55,11 @@ def _run(ctx: StepContext) -> None:
 def _from_weights(ctx: StepContext, source: WeightsTeacher) -> None:
     from components.data.packed import open_packed
     from components.saved_models import save_model
-    from components.teachers import weights_module
+    from components.teachers import weights_file, weights_module
 
     data = open_packed(ctx.inputs["data"])
     model = ctx.params.teacher.model
-    module = weights_module(source.file, ctx.resolved.facts["weights_sha256"], model, data.spec)
+    module = weights_module(weights_file(source), ctx.resolved.facts["weights_sha256"], model, data.spec)
     save_model(ctx.out, module, model, data.spec)
     write_json(ctx.out / fitting.HISTORY, [])
     fitting.write_metrics(ctx, module, data)

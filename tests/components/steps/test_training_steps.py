@@ -306,8 +306,30 @@ def test_a_file_that_holds_no_weights(runs: Runs, tmp_path: Path, content: bytes
     if content is not None:
         path.write_bytes(content)
 
-    with pytest.raises(WeightsError, match=r"w\.safetensors (cannot be read|is not a safetensors file)"):
+    with pytest.raises(WeightsError, match=r"w\.safetensors (does not exist|is not a safetensors file)"):
         runs(teacher.STEP, from_file(path))
+
+
+def test_a_folder_is_no_file_of_weights(runs: Runs, tmp_path: Path) -> None:
+    """It exists, but cannot be read."""
+    with pytest.raises(WeightsError, match=r"teacher\.source\.file: .* cannot be read"):
+        runs(teacher.STEP, from_file(tmp_path))
+
+
+def test_a_file_is_looked_for_in_the_repository_around_too(
+    runs: Runs, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path means the same in a copy of the project inside it, where `dvc exp run --temp` works."""
+    copy = tmp_path / "copy"
+    for folder in (tmp_path, copy):
+        (folder / ".git").mkdir(parents=True)
+    monkeypatch.chdir(copy)
+
+    brought = runs(teacher.STEP, from_file(Path(weights.name)))
+
+    assert brought.artifact.file("weights.safetensors").read_bytes() == weights.read_bytes()
+    with pytest.raises(WeightsError, match=r"teacher\.source\.file absent\.safetensors does not exist \(looked from"):
+        runs(teacher.STEP, from_file(Path("absent.safetensors")))
 
 
 # Teachers from a registry
