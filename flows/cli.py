@@ -190,3 +190,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        from components.artifacts.disk import refusal
+        from components.settings import Settings
+
+        reason = refusal(error, Settings().var_dir)
+        if reason is None:
+            raise
+        typer.echo(f"potstill: {reason}", err=True)
+        sys.exit(1)

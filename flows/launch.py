@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,13 +24,16 @@ def launch_distill(params_file: Path, overrides: Sequence[str]) -> int:
     """Run the flow with the servers it needs; returns the exit code. Raises what the flow raises."""
     from rich.console import Console
 
+    from flows.servers import told_of_servers
+
     params = load_params(params_file, overrides)
     console = Console()
     progress = ConsoleProgress(console)
     with interruptible(progress):
         PROGRESS.set(progress)
         endpoints = _connect(Settings(), progress)
-        verdict = _run_flow(params_file, overrides, params.data.revision)
+        with told_of_servers(endpoints, Settings()):
+            verdict = _run_flow(params_file, overrides, params.data.revision)
     _last_words(console, params, verdict, endpoints)
     return verdict.exit_code
 
@@ -40,6 +44,7 @@ def _connect(settings: Settings, progress: ConsoleProgress) -> Endpoints:
 
     endpoints = ensure_servers(settings, say=progress.say, check=progress.check)
     os.environ.update(environment_for(endpoints, settings))
+    logging.raiseExceptions = False  # a log line that cannot be delivered is no message of its own
     return endpoints
 
 

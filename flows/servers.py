@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit, urlunsplit
 
+from components.artifacts.disk import free_bytes
 from components.errors import ServerError
 from components.settings import TELEMETRY_OFF, Settings
 from flows import server_processes as processes
@@ -25,6 +27,8 @@ POLL_SECONDS = 0.1
 NEWS_SECONDS = 10.0
 PROBE_SECONDS = 5.0
 STATUS_SECONDS = 1.0
+DATABASE_ROOM_BYTES = 4 * 2**20
+"""With less than that on its disk, a local server's database soon refuses to write."""
 
 QUIET = {
     # Prefect logs every exception with its traceback; the command line says in one message what went wrong.
@@ -119,6 +123,33 @@ def ensure_servers(
     recipes = [server for server in servers if isinstance(server, Recipe)]
     states, started = bring_up(recipes, say, check, deadline_seconds)
     return _endpoints(settings, states, started)
+
+
+@contextmanager
+def told_of_servers(endpoints: Endpoints, settings: Settings) -> Iterator[None]:
+    """What a server does not do in the middle of a run is one ServerError, with the reason where this machine shows it.
+
+    Enter it after the environment is set, since it imports what Prefect's client stands on.
+    """
+    import httpx
+
+    try:
+        yield
+    except ServerError as error:
+        raise ServerError(f"{error}{_why(settings, endpoints)}") from error
+    except httpx.HTTPError as error:
+        reason = str(error).strip().partition("\n")[0]
+        where = without_password(endpoints.prefect_api_url)
+        raise ServerError(f"{where}: Prefect failed: {reason}{_why(settings, endpoints)}") from error
+
+
+def _why(settings: Settings, endpoints: Endpoints) -> str:
+    """The way out, for those that run here."""
+    if not endpoints.local:
+        return ""
+    if free_bytes(settings.var_dir) < DATABASE_ROOM_BYTES:
+        return f". No space is left for the servers in {settings.var_dir}: free some and run again"
+    return f". The servers' logs are in {prefect_recipe(settings).folder}; run the same command to go on"
 
 
 def stop_servers(settings: Settings) -> tuple[str, ...]:

@@ -97,8 +97,16 @@ def keep_records(run: Run) -> Iterator[None]:
         yield
     except PotstillError as error:
         if "data" in run.outcomes:
-            _project(run, status="FAILED", failure=str(error))
+            _project_failure(run, str(error))
         raise
+
+
+def _project_failure(run: Run, failure: str) -> None:
+    """What cannot be logged either must not hide why the step failed."""
+    try:
+        _project(run, status="FAILED", failure=failure)
+    except (PotstillError, OSError) as error:
+        run.progress.say(f"the steps before it could not be logged: {error}")
 
 
 def step(run: Run, name: str, *, after: Sequence[Outcome] = ()) -> Outcome:

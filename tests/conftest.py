@@ -1,7 +1,9 @@
 """What every test may count on: telemetry off, a world of its own, no leftovers of the user's settings."""
 
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import hypothesis
@@ -23,6 +25,24 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     for name in VENDOR_SETTINGS:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes file systems of a given size, such as "1m", which are gone after the test."""
+    with ExitStack() as mounted:
+
+        def mount(size: str) -> Path:
+            folder = tmp_path / f"disk-{size}"
+            folder.mkdir()
+            command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            if done.returncode:
+                pytest.skip(f"only root may mount a small disk: {done.stderr.strip()}")
+            mounted.callback(subprocess.run, ["umount", "--lazy", folder], check=True)
+            return folder
+
+        yield mount
 
 
 @pytest.fixture

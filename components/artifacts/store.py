@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,14 +22,12 @@ from components.artifacts.artifact import (
     payload_digest,
     sha256_of,
 )
+from components.artifacts.disk import explained
 from components.artifacts.fingerprint import fingerprint
 from components.artifacts.key import Key, differences
 from components.contracts import NoProgress, Progress
 from components.errors import ArtifactDamagedError, FingerprintError, NondeterminismError, StoreError
 from components.settings import Settings
-
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +101,7 @@ class Store:
 
     def commit(self, kind: str, key: str, fields: Mapping[str, Any], make: Callable[[Path], None]) -> Artifact:
         """Publish a small record under a key of the caller's own; if another won, the winner's is returned."""
-        with explained(self.storage.root):
-            staged = self.storage.staging(kind, key)
+        with explained(self.storage.root), self._staged(kind, key) as staged:
             make(staged)
             with suppress(NondeterminismError):  # a record says what its writer saw: the first one counts
                 self._publish(staged, Key(kind=kind, fields=fields, digest=key), producer="", cost={})
@@ -145,17 +140,24 @@ class Store:
     def _make(self, key: Key, make: Callable[[Path, Path], Mapping[str, Any]], *, producer: str) -> Artifact:
         self.storage.sweep(key.kind)
         work = self.storage.scratch(key.kind, key.digest)
-        staged = self.storage.staging(key.kind, key.digest)
-        try:
+        with self._staged(key.kind, key.digest) as staged:
             cost = make(staged, work)
             self._publish(staged, key, producer=producer, cost=cost)
-        finally:
-            self.storage.discard(staged)
         self.storage.discard(work)
         found = self.find(key.kind, key.digest)
         if found is None:
             raise StoreError(f"{key.kind} {key.digest} was damaged while it was written to {self.storage.root}")
         return found
+
+    @contextmanager
+    def _staged(self, kind: str, key: str) -> Iterator[Path]:
+        """A folder to fill and publish; what is left of it goes, after the disk has been asked why."""
+        staged = self.storage.staging(kind, key)
+        try:
+            with explained(self.storage.root):
+                yield staged
+        finally:
+            self.storage.discard(staged)
 
     def _publish(self, staged: Path, key: Key, *, producer: str, cost: Mapping[str, Any]) -> None:
         files, measured = inventory(staged)
@@ -246,25 +248,6 @@ def _problems(manifest: Manifest, folder: Path, kind: str, key: str) -> Iterator
             yield f"{name} has {path.stat().st_size} bytes instead of {entry.bytes}"
         elif sha256_of(path) != entry.sha256:
             yield f"{name} has other content"
-
-
-@contextmanager
-def explained(where: Path) -> Iterator[None]:
-    """Turn the disk's refusals into a StoreError that names the place and the way out."""
-    try:
-        yield
-    except OSError as error:
-        place = error.filename or where
-        if error.errno in FULL:
-            raise StoreError(
-                f"no space left for {place} ({os.strerror(error.errno)}); free some and run again"
-            ) from error
-        if error.errno in CLOSED:
-            raise StoreError(
-                f"{place} cannot be written ({os.strerror(error.errno)}); "
-                "make it writable, or set POTSTILL_VAR_DIR or POTSTILL_STORE"
-            ) from error
-        raise
 
 
 def write_reference(path: Path, artifact: Artifact) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 
+from components.artifacts.disk import refusal
 from components.artifacts.lock import held
 from components.errors import DataDamagedError, DataNotFoundError, StoreError, some_of
 
@@ -67,7 +68,7 @@ def build_example_registry(folder: Path, *, say: Callable[[str], None] = _nobody
                 return _inspect(folder)
             return _build(folder, say)
     except OSError as error:
-        raise StoreError(f"the example data cannot be written to {folder}: {error}") from error
+        raise StoreError(refusal(error, folder) or f"the example data cannot be written to {folder}: {error}") from error
 
 
 def _build(folder: Path, say: Callable[[str], None]) -> list[ExampleVersion]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.artifacts.disk import refusal
 from components.artifacts.lock import held
 from components.data._git import Place, full_commit, locate, without_credentials
 from components.errors import DataDamagedError, DataNotFoundError, StoreError, some_of
@@ -250,4 +251,4 @@ def _disk_errors(cache: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(f"the data cache {cache} cannot be used: {error}") from error
+        raise StoreError(refusal(error, cache) or f"the data cache {cache} cannot be used: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +36,19 @@ class Section:
 
 
 def write_report(folder: Path, report: ReportData) -> Path:
-    """Write report.html and report.md into *folder*; returns the page's path."""
+    """Write report.html and report.md into *folder*; returns the page's path. The page appears last, and whole."""
     from components.report.plots import figures
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKDOWN).write_text(to_markdown(report), encoding="utf-8")
     page = folder / PAGE
-    page.write_text(_html(report, figures(report), example_figures(report)), encoding="utf-8")
+    # Outside the folder, which is handed on as a whole.
+    draft = folder.with_name(f".{folder.name}-{os.getpid()}.html")
+    try:
+        draft.write_text(_html(report, figures(report), example_figures(report)), encoding="utf-8")
+        draft.replace(page)
+    finally:
+        draft.unlink(missing_ok=True)
     return page
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from components.artifacts.artifact import MANIFEST, MEASURED
 from components.artifacts.key import make_key
-from components.artifacts.store import Store, explained
+from components.artifacts.store import Store
 from components.contracts import NoProgress
 from components.errors import FingerprintError, NondeterminismError, PluginNotFoundError, StoreError
 from components.settings import Settings
@@ -143,14 +143,6 @@ def test_an_unknown_scheme_is_an_error_and_never_the_local_disk(tmp_path):
     """`azzure://` says what exists."""
     with pytest.raises(PluginNotFoundError, match="found: file"):
         Store(Settings(store="azzure://bucket/prefix"))
-
-
-def test_a_read_only_place_is_named_with_the_way_out(tmp_path):
-    """EACCES and ENOSPC become a StoreError, not a traceback."""
-    with pytest.raises(StoreError, match="POTSTILL_STORE"), explained(tmp_path):
-        raise PermissionError(13, "denied", str(tmp_path / "x"))
-    with pytest.raises(StoreError, match="no space left"), explained(tmp_path):
-        raise OSError(28, "full", str(tmp_path / "x"))
 
 
 def test_a_miss_names_the_field_that_differs(store):
