@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     lock_wait_seconds: float = Field(
         3600, gt=0, description="how long to wait for another run that computes the same thing"
     )
+    store_deadline_seconds: float = Field(
+        300, gt=0, description="how long one request to a remote store may go on failing, attempts and pauses included"
+    )
     view_bank_bytes: int = Field(
         512 * 2**20,
         ge=0,
@@ -81,6 +84,11 @@ class Settings(BaseSettings):
     @property
     def data_cache(self) -> Path:
         return self.var_dir / "cache" / "data"
+
+    @property
+    def store_cache(self) -> Path:
+        """Local copies of what lies in a remote store."""
+        return self.var_dir / "cache" / "store"
 
 
 def turn_telemetry_off() -> None:

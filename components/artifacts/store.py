@@ -25,6 +25,7 @@ from components.artifacts.artifact import (
 from components.artifacts.disk import explained
 from components.artifacts.fingerprint import fingerprint
 from components.artifacts.key import Key, differences
+from components.artifacts.storage import Storage
 from components.contracts import NoProgress, Progress
 from components.errors import ArtifactDamagedError, FingerprintError, NondeterminismError, StoreError
 from components.settings import Settings
@@ -58,20 +59,20 @@ class Store:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         scheme = urlparse(settings.store_url).scheme or "file"
-        self.storage = plugins.load("storage", scheme).open_storage(settings.store_url)
+        self.storage: Storage = plugins.load("storage", scheme).open_storage(settings)
 
     def find(self, kind: str, key: str, *, progress: Progress | None = None) -> Artifact | None:
         """The verified result under *key*; a damaged one is moved to quarantine and counts as absent."""
-        folder = self.storage.folder(kind, key)
-        if folder is None:
-            return None
         try:
-            manifest = verify(folder, kind, key)
+            whole = self._whole(kind, key)
         except ArtifactDamagedError as error:
-            with explained(folder):
+            with explained(self.storage.root):
                 target = self.storage.quarantine(kind, key)
             (progress or NoProgress()).say(f"{error}; moved to {target} and computed again")
             return None
+        if whole is None:
+            return None
+        folder, manifest = whole
         return Artifact(kind=kind, key=key, digest=manifest.digest, root=folder)
 
     def obtain(
@@ -107,21 +108,33 @@ class Store:
                 self._publish(staged, Key(kind=kind, fields=fields, digest=key), producer="", cost={})
         found = self.find(kind, key)
         if found is None:
-            raise StoreError(f"{kind} {key} vanished right after it was published in {self.storage.root}")
+            raise StoreError(f"{kind} {key} vanished right after it was published in {self.storage.where}")
         return found
 
     def explain_miss(self, key: Key) -> Miss:
         """The nearest result of the same kind, by the number of differing fields."""
         best: Miss | None = None
         for other in self.storage.keys(key.kind):
-            try:
-                manifest = Manifest.parse((self.storage.root / key.kind / other / MANIFEST).read_text(encoding="utf-8"))
-            except (OSError, ValueError, TypeError, KeyError):
+            manifest = self.storage.manifest(key.kind, other)
+            if manifest is None:
                 continue
             fields = differences(key.fields, manifest.fields)
             if best is None or len(fields) < len(best.fields):
                 best = Miss(nearest=other, fields=fields, seconds=manifest.cost.get("seconds"))
         return best or Miss(nearest=None, fields=(), seconds=None)
+
+    def _whole(self, kind: str, key: str) -> tuple[Path, Manifest] | None:
+        """The nearest copy that is whole; raises ArtifactDamagedError when there are copies and none is."""
+        damage: ArtifactDamagedError | None = None
+        with explained(self.storage.root):
+            for folder in self.storage.copies(kind, key):
+                try:
+                    return folder, verify(folder, kind, key)
+                except ArtifactDamagedError as error:
+                    damage = error
+        if damage is not None:
+            raise damage
+        return None
 
     @contextmanager
     def _alone(self, key: Key, progress: Progress) -> Iterator[None]:
@@ -146,7 +159,7 @@ class Store:
         self.storage.discard(work)
         found = self.find(key.kind, key.digest)
         if found is None:
-            raise StoreError(f"{key.kind} {key.digest} was damaged while it was written to {self.storage.root}")
+            raise StoreError(f"{key.kind} {key.digest} was damaged while it was written to {self.storage.where}")
         return found
 
     @contextmanager
@@ -183,12 +196,12 @@ class Store:
 
     def _same_as_winner(self, ours: Manifest) -> None:
         """Two that computed one key must agree to the bit, unless they ran on different hardware or builds."""
-        folder = self.storage.folder(ours.kind, ours.key)
-        if folder is None:
+        whole = self._whole(ours.kind, ours.key)
+        if whole is None:
             raise StoreError(
-                f"{ours.kind} {ours.key}: a folder without a manifest is in the way in {self.storage.root}"
+                f"{ours.kind} {ours.key}: a folder without a manifest is in the way in {self.storage.where}"
             )
-        theirs = verify(folder, ours.kind, ours.key)
+        _, theirs = whole
         if theirs.digest != ours.digest and theirs.fingerprint == ours.fingerprint:
             raise NondeterminismError(
                 f"{ours.kind} {ours.key[:12]} came out as {ours.digest[:12]} in run {ours.producer!r} but as "

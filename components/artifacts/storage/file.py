@@ -12,7 +12,8 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from components.artifacts import lock
-from components.artifacts.artifact import MANIFEST
+from components.artifacts.artifact import MANIFEST, Manifest
+from components.settings import Settings
 
 TAKEN = {errno.EEXIST, errno.ENOTEMPTY}
 
@@ -22,11 +23,25 @@ class FileStorage:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.where = str(root)
 
     def folder(self, kind: str, key: str) -> Path | None:
         """The published folder, if there is one."""
         folder = self.root / kind / key
         return folder if (folder / MANIFEST).exists() else None
+
+    def copies(self, kind: str, key: str) -> Iterator[Path]:
+        """The published folder: there is no other copy."""
+        folder = self.folder(kind, key)
+        if folder is not None:
+            yield folder
+
+    def manifest(self, kind: str, key: str) -> Manifest | None:
+        """What the artifact says of itself, unverified; None if that cannot be read."""
+        try:
+            return Manifest.parse((self.root / kind / key / MANIFEST).read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
 
     def staging(self, kind: str, key: str) -> Path:
         """A new folder to fill, in the directory where it will be published."""
@@ -83,11 +98,14 @@ class FileStorage:
             folder.name for folder in sorted(folders, key=lambda folder: folder.stat().st_mtime_ns, reverse=True)
         )
 
+    def check(self) -> str:
+        return self.where
 
-def open_storage(url: str) -> FileStorage:
-    """*url* is a plain path or file:///..."""
-    parsed = urlparse(url)
-    return FileStorage(Path(parsed.path if parsed.scheme else url).absolute())
+
+def open_storage(settings: Settings) -> FileStorage:
+    """A plain path or file:///..."""
+    parsed = urlparse(settings.store_url)
+    return FileStorage(Path(parsed.path if parsed.scheme else settings.store_url).absolute())
 
 
 def _alive(pid: int) -> bool:
