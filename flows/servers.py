@@ -152,6 +152,23 @@ def _why(settings: Settings, endpoints: Endpoints) -> str:
     return f". The servers' logs are in {prefect_recipe(settings).folder}; run the same command to go on"
 
 
+def running_tracking_uri(settings: Settings) -> str:
+    """Where MLflow is for a run that no command line prepared: as configured, or the local server that is up.
+
+    Nothing is started; ServerError where there is neither.
+    """
+    if settings.tracking_uri:
+        return settings.tracking_uri
+    recipe = mlflow_recipe(settings)
+    state = processes.find(recipe)
+    if state is None:
+        raise ServerError(
+            f"no MLflow server: MLFLOW_TRACKING_URI is not set, and no local one runs for {settings.var_dir}. "
+            "`potstill up` starts it"
+        )
+    return _local(state.port)
+
+
 def stop_servers(settings: Settings) -> tuple[str, ...]:
     """Stop the local servers, configured or not; the names of those that ran."""
     stopped = []

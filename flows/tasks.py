@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,13 @@ from components.evidence import champion_evidence, student_evidence
 from components.gate import Decision, decide
 from components.registry import RegisteredVersion
 from components.report.data import ReportData, StepRecord
+from components.settings import turn_telemetry_off
 from components.steps.execute import Outcome
 from components.steps.pipeline import load_step
 from components.tracking import ProjectedRuns
 from flows import run as runs
 from flows.run import Run
+from flows.servers import running_tracking_uri
 
 AS_CONFIGURED = "as-configured"
 CHAMPION = "champion"
@@ -83,11 +85,16 @@ retried = task(
 
 
 def open_run(params_file: Path, overrides: Sequence[str], data_rev: str) -> Run:
-    """Everything that can be wrong before the first step is said here: parameters, store, tracking server."""
+    """Everything that can be wrong before the first step is said here: parameters, store, tracking server.
+
+    A scheduled run has no command line before it: vendors' telemetry is turned off and the local MLflow found here too.
+    """
+    turn_telemetry_off()
     revision = () if data_rev == AS_CONFIGURED else (f"data.revision={data_rev!r}",)
     run = runs.open_run(params_file, (*overrides, *revision), name=runtime.flow_run.name or "distill")
-    tracking.probe(run.settings.tracking_uri)
-    return run
+    tracking_uri = running_tracking_uri(run.settings)
+    tracking.probe(tracking_uri)
+    return replace(run, settings=run.settings.model_copy(update={"tracking_uri": tracking_uri}))
 
 
 @contextmanager

@@ -1,0 +1,146 @@
+"""A schedule that the local Prefect server keeps really starts runs, and they find the local MLflow by themselves."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.errors import ServerError
+from components.settings import Settings
+from flows.servers import mlflow_recipe, running_tracking_uri
+from tests.flows.conftest import World
+
+INTERVAL_SECONDS = 10
+WAIT_SECONDS = 240.0
+POTSTILL = (sys.executable, "-c", "from flows.cli import main; main()")
+SERVE = (
+    *(sys.executable, "-m", "prefect", "flow", "serve", "flows/distill.py:distill", "--name", "often"),
+    *("--interval", str(INTERVAL_SECONDS), "--limit", "1"),
+)
+CALL = """
+from flows.tasks import open_run
+from pathlib import Path
+open_run(Path("params.yaml"), [], "as-configured")
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ask(url: str, body: Any = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.load(response)
+
+
+def wait_for(what: str, look: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        if (found := look()) is not None:
+            return found
+        time.sleep(0.3)
+    raise AssertionError(f"{what}: not within {WAIT_SECONDS:.0f} s")
+
+
+def port_of(world: World, server: str) -> int:
+    return int(json.loads((world.root / "var" / "servers" / f"{server}.json").read_text())["port"])
+
+
+@pytest.fixture
+def api(world: World) -> Iterator[str]:
+    """The API of a local Prefect server, beside which a local MLflow runs that no variable names."""
+    variables = {
+        **world.environment,
+        "POTSTILL_PREFECT_PORT": str(free_port()),
+        "POTSTILL_MLFLOW_PORT": str(free_port()),
+    }
+    subprocess.run([*POTSTILL, "up"], cwd=world.root, env=variables, check=True, timeout=180, capture_output=True)
+    try:
+        yield f"http://127.0.0.1:{port_of(world, 'prefect')}/api"
+    finally:
+        subprocess.run([*POTSTILL, "down"], cwd=world.root, env=variables, check=True, timeout=60, capture_output=True)
+
+
+@pytest.fixture
+def served(world: World, api: str) -> Iterator[str]:
+    """The same API, while a runner of its own process waits on a schedule of the flow."""
+    environment = {**world.environment, "PREFECT_API_URL": api, "PREFECT_HOME": str(world.root / "home")}
+    with (world.root / "serve.log").open("wb") as log:
+        process = subprocess.Popen(SERVE, cwd=world.root, env=environment, stdout=log, stderr=log)
+        try:
+            yield api
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+
+
+@pytest.mark.slow
+@pytest.mark.service
+def test_a_scheduled_run_starts_and_ends_with_a_champion(world: World, served: str):
+    """The server makes the run, the runner picks it up, and the flow finds MLflow without being told."""
+
+    def scheduled() -> Any:
+        runs = ask(f"{served}/flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"})
+        return next((run for run in runs if run["auto_scheduled"] and run["state_type"] == "SCHEDULED"), None)
+
+    def ended() -> Any:
+        run = ask(f"{served}/flow_runs/{first['id']}")
+        return run if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
+
+    first = wait_for("a scheduled run", scheduled)
+    run = wait_for("the end of that run", ended)
+
+    assert (run["state_type"], run["state_name"]) == ("COMPLETED", "Promoted"), (world.root / "serve.log").read_text()
+    states = ask(f"{served}/flow_run_states/?flow_run_id={run['id']}")
+    types = [state["type"] for state in sorted(states, key=lambda state: state["timestamp"])]
+    assert types[0] == "SCHEDULED"
+    assert types[-2:] == ["RUNNING", "COMPLETED"]
+    mlflow = f"http://127.0.0.1:{port_of(world, 'mlflow')}/api/2.0/mlflow"
+    champion = ask(f"{mlflow}/registered-models/alias?name=small-student&alias=champion")["model_version"]
+    assert {tag["key"]: tag["value"] for tag in champion["tags"]}["flow_run.id"] == run["id"]
+
+
+def test_without_any_mlflow_the_way_out_is_named(tmp_path: Path):
+    """Nothing is started behind a scheduler's back."""
+    settings = Settings(var_dir=tmp_path / "var")
+
+    with pytest.raises(ServerError, match="`potstill up` starts it"):
+        running_tracking_uri(settings)
+
+    assert not mlflow_recipe(settings).folder.exists()
+
+
+def test_a_configured_mlflow_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The local servers are not even looked for."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.org:5000")
+
+    assert running_tracking_uri(Settings(var_dir=tmp_path)) == "http://example.org:5000"
+
+
+@pytest.mark.slow
+def test_a_flow_without_servers_says_so_before_its_first_step(world: World):
+    """Whoever calls the flow without the command line is told the same."""
+    done = subprocess.run(
+        [sys.executable, "-c", CALL],
+        cwd=world.root,
+        env=world.environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert "`potstill up` starts it" in done.stderr
+    assert not (world.root / "var").exists()
