@@ -239,7 +239,12 @@ class SoftTargetParams(Frozen):
     batch_size: int = Field(
         256, ge=1, description="fixed, the last batch padded: logits change in the last bits with it"
     )
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="of the teacher's forward pass; bf16 is held to max_kl against fp32"
+    )
+    memory_format: Literal["contiguous", "channels_last"] = Field(
+        "contiguous", description="channels_last: convolutions run faster on most processors, with other last bits"
+    )
     rows_per_chunk: int = Field(4096, ge=1, description="unit of commit, checksum and resume")
     min_entropy_nats: float = Field(1e-4, ge=0, description="mean entropy at T=1 below this is one-hot: refused")
     max_entropy_share: Share = Field(

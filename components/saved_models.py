@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from components import plugins
-from components.artifacts.artifact import Artifact, write_json
+from components.artifacts.artifact import Artifact, sha256_of, write_json
 from components.contracts import DataSpec, ModelParams
 from components.errors import ArtifactDamagedError
 
@@ -76,6 +77,14 @@ def describe(artifact: Artifact) -> ModelDescription:
     return ModelDescription(
         described["family"], described["params"], described["num_parameters"], described["weight_bytes"]
     )
+
+
+def model_digest(artifact: Artifact) -> str:
+    """Digest of what decides the answers: family, parameters and weights, or the program; not of what was measured."""
+    described = artifact.read_json(MODEL)
+    content = PROGRAM if described["format"] == "torch_export" else WEIGHTS
+    decisive = [described.get("family"), described.get("params"), sha256_of(artifact.file(content))]
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
 class _Program(nn.Module):

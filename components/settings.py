@@ -77,6 +77,10 @@ class Settings(BaseSettings):
         description="views are kept ready in memory up to this size, and replayed on the fly above it",
     )
 
+    generation_processes: int = Field(
+        1, ge=1, description="processes that ask the teacher for soft targets, each with num_threads threads"
+    )
+
     @property
     def store_url(self) -> str:
         return self.store or str(self.var_dir / "store")

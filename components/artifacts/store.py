@@ -111,6 +111,11 @@ class Store:
             raise StoreError(f"{kind} {key} vanished right after it was published in {self.storage.where}")
         return found
 
+    def quarantined(self, kind: str, key: str) -> Path | None:
+        """The newest damaged copy of the result under *key*; nothing in it has been verified."""
+        copies = (self.storage.root / ".quarantine").glob(f"{kind}-{key}-*")
+        return max(copies, key=lambda copy: copy.stat().st_mtime_ns, default=None)
+
     def explain_miss(self, key: Key) -> Miss:
         """The nearest result of the same kind, by the number of differing fields."""
         best: Miss | None = None
@@ -190,6 +195,7 @@ class Store:
             if path.is_file():
                 path.chmod(0o444)
         (staged / MANIFEST).write_text(manifest.dump(), encoding="utf-8")
+        self._same_as_damaged(manifest)
         if not self.storage.publish(staged, key.kind, key.digest):
             self.storage.discard(staged)
             self._same_as_winner(manifest)
@@ -201,7 +207,16 @@ class Store:
             raise StoreError(
                 f"{ours.kind} {ours.key}: a folder without a manifest is in the way in {self.storage.where}"
             )
-        _, theirs = whole
+        self._must_agree(ours, whole[1])
+
+    def _same_as_damaged(self, ours: Manifest) -> None:
+        """What is made in the place of a damaged copy must be what that was before."""
+        copy = self.quarantined(ours.kind, ours.key)
+        before = manifest_of(copy) if copy else None
+        if before and before.key == ours.key and payload_digest(before.files) == before.digest:
+            self._must_agree(ours, before)
+
+    def _must_agree(self, ours: Manifest, theirs: Manifest) -> None:
         if theirs.digest != ours.digest and theirs.fingerprint == ours.fingerprint:
             raise NondeterminismError(
                 f"{ours.kind} {ours.key[:12]} came out as {ours.digest[:12]} in run {ours.producer!r} but as "
@@ -221,6 +236,14 @@ class Store:
                 "Unset it, or use another POTSTILL_STORE"
             )
         progress.say(f"{manifest.kind}: found, made on {text}")
+
+
+def manifest_of(folder: Path) -> Manifest | None:
+    """What *folder* says of itself, unverified; None if that cannot be read."""
+    try:
+        return Manifest.parse((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def inventory(folder: Path) -> tuple[tuple[FileEntry, ...], tuple[FileEntry, ...]]:

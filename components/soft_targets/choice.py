@@ -58,7 +58,7 @@ class Scale:
             codec=self.codec.name,
             row_stride_bytes=self.codec.row_stride_bytes(self.num_classes),
             error=None if table is None else {f"{temperature:g}": row for temperature, row in table.items()},
-            refused=self.cannot or _beyond(table or {}, self.params),
+            refused=self.cannot or beyond(table or {}, self.params),
         )
 
     def _table(self) -> ErrorTable:
@@ -104,7 +104,7 @@ def replace(weighed: Sequence[Candidate], judged: Candidate) -> tuple[Candidate,
     return tuple(judged if candidate.codec == judged.codec else candidate for candidate in weighed)
 
 
-def _beyond(error: ErrorTable, params: SoftTargetParams) -> str | None:
+def beyond(error: ErrorTable, params: SoftTargetParams) -> str | None:
     """At which temperature *error* is largest, if it is beyond the bound there."""
     worst = max(error, key=lambda temperature: error[temperature]["mean_kl"], default=None)
     if worst is None or error[worst]["mean_kl"] <= params.max_kl:

@@ -17,6 +17,7 @@ SCHEMA_VERSION = 1
 HEADER = "soft_targets.json"
 ROWS = "rows.npy"
 LOGITS = "logits.bin"
+SAMPLE_IDS = "sample_ids.npy"
 QUALITY = "quality.json"
 
 
@@ -56,13 +57,24 @@ class Header(Frozen):
     rows_per_chunk: int
     chunk_sha256: tuple[str, ...]
     """Of each rows_per_chunk rows of the file, in order."""
+    rows_sha256: str = ""
+    """Of rows.npy."""
+    sample_ids_sha256: str = ""
+    """Of sample_ids.npy, uint8 [num_rows, 16]: which sample each row is of, whatever the data version."""
+    teacher_model: str = ""
+    """Digest of what decides the teacher's answers; the same for one model brought to several data versions."""
     row_offsets: None = None
     """Reserved: where a sample's rows begin, for workloads with more than one row a sample."""
     batch_size: int
     """Of the teacher's forward pass."""
     precision: str
+    memory_format: str = "contiguous"
     error: Mapping[str, Mapping[str, float]]
     """By temperature: mean_kl and p99_kl in nats between the teacher's rows and the stored ones."""
+    rows_measured: int = 0
+    """On how many rows, in whole chunks spread evenly over the file."""
+    precision_error: Mapping[str, Mapping[str, float]] | None = None
+    """The same between the teacher in fp32 and in the precision asked for, where that is lower."""
     candidates: tuple[Candidate, ...]
 
     @property

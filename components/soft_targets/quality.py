@@ -11,14 +11,14 @@ from components.contracts import UNLABELLED
 from components.errors import SoftTargetsRefusedError
 from components.evaluation import metrics
 from components.soft_targets.codec import CODECS, measure
-from components.soft_targets.writer import ask
+from components.soft_targets.teacher_pass import ask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from components.params import SoftTargetParams
     from components.soft_targets.reader import SoftTargets
-    from components.soft_targets.writer import Teacher
+    from components.soft_targets.teacher_pass import Teacher
     from components.views import ViewBank
 
 LIVE_ROWS = 256

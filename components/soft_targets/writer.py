@@ -3,48 +3,73 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.errors import BadInputError, SoftTargetsRefusedError, StoreError, some_of
-from components.soft_targets.choice import Scale, choose, replace, sample_chunks, smallest
-from components.soft_targets.chunks import ChunkFiles, cannot_write
-from components.soft_targets.codec import codec_named
-from components.soft_targets.header import LOGITS, ROWS, Candidate, Header, Identity, write_header
+from components.artifacts.artifact import sha256_of
+from components.errors import BadInputError, SoftTargetsRefusedError
+from components.soft_targets.choice import EXACT, beyond, choose, sample_chunks
+from components.soft_targets.chunks import Chunk, ChunkFiles, cannot_write
+from components.soft_targets.codec import ErrorMeter, codec_named
+from components.soft_targets.header import LOGITS, ROWS, SAMPLE_IDS, Candidate, Header, Identity, write_header
+from components.soft_targets.sources import Committed, Copied, Source, blocks
+from components.soft_targets.teacher_pass import Teacher, TeacherPass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from components.contracts import Progress
     from components.params import SoftTargetParams
+    from components.soft_targets.codec import Codec, ErrorTable
+    from components.soft_targets.earlier import Earlier
     from components.views import ViewBank
 
-Teacher = Callable[["Tensor"], "Tensor"]
-"""uint8 [B, *S] -> [B, C], on whatever device."""
+Workers = Callable[[Sequence["NDArray[np.int64]"], str, ChunkFiles], Iterator[tuple[int, float]]]
+"""Other processes: they ask the teacher about each of the pieces of places and commit a chunk for it in the codec named.
+
+Yields, as they come, the index of each finished piece and the seconds that its teacher took.
+"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Written:
     """What making soft targets took this time; none of it is part of the result."""
 
-    rows_computed: int
-    """Rows that the teacher spoke about, padding left out."""
-    rows_reused: int
+    rows_computed: int = 0
+    """Rows that the teacher spoke about because nobody had them, padding left out."""
+    rows_checked: int = 0
+    """Rows that it spoke about although another had them, as proof that it would say the same again."""
+    rows_resumed: int = 0
     """Rows of chunks that an interrupted attempt had committed."""
-    num_bytes: int
+    rows_salvaged: int = 0
+    """Rows of the intact chunks of a damaged copy."""
+    rows_reused: int = 0
+    """Rows of another data version's soft targets."""
+    num_samples: int = 0
+    num_bytes: int = 0
     """Of logits.bin."""
-    seconds: float
+    teacher_seconds: float = 0.0
+    """Spent on views and teacher, over all processes."""
+    seconds: float = 0.0
 
-    def ledger(self) -> dict[str, float | int]:
-        """For measured/: it depends on kills and clocks."""
-        return asdict(self)
+    @property
+    def rows_saved(self) -> int:
+        return self.rows_resumed + self.rows_salvaged + self.rows_reused
+
+    def ledger(self) -> dict[str, float | int | None]:
+        """For measured/: it depends on kills and clocks. Seconds saved are an estimate from the seconds a row took."""
+        asked = self.rows_computed + self.rows_checked
+        return {
+            **asdict(self),
+            "teacher_passes": asked / self.num_samples,
+            "teacher_passes_saved": self.rows_saved / self.num_samples,
+            "seconds_saved_estimate": self.rows_saved * self.teacher_seconds / asked if asked else None,
+        }
 
 
 def write_soft_targets(
@@ -58,196 +83,304 @@ def write_soft_targets(
     out: Path,
     work: Path,
     progress: Progress,
+    exact: Teacher | None = None,
+    earlier: Sequence[Earlier] = (),
+    workers: Workers | None = None,
+    teacher_model: str = "",
+    fingerprint: Mapping[str, Any] | None = None,
 ) -> Written:
     """Store the teacher's logits of views 0..num_views-1 of the bank's *rows* in *out*, chunk by chunk by way of *work*.
 
-    Chunks stay in *work* as float32 until all are there; the codec is then chosen on a sample and measured on every row.
-    SoftTargetsRefusedError: a logit is not finite, or the codec asked for misses params.max_kl.
+    The codec is chosen on a sample of whole chunks, and the rest is encoded as it is computed. Rows of *earlier*
+    results are taken over where the teacher, asked again about a part of them, says the same to the bit. *exact* is the
+    teacher in fp32, to which bf16 is held. The result does not depend on *earlier*, *workers* or what *work* holds.
+
+    SoftTargetsRefusedError: a logit is not finite, or codec or precision miss params.max_kl.
     BadInputError: no rows, or a teacher with another number of classes. StoreError: the disk says no.
     """
     if not len(rows):
         raise BadInputError("there are no rows to make soft targets for: the training split is empty")
     started = time.monotonic()
-    done = _TeacherPass(teacher, bank, rows, num_views, identity, params, work, progress)
-    progress.start("soft targets", total=done.num_rows)
-    done.complete()
-    chosen, weighed, hashes = _store(done, out)
-    np.save(out / ROWS, rows.astype("<i8", copy=False))
-    header = _header(done, chosen, weighed, hashes)
+    asked = TeacherPass(teacher, bank, rows, num_views, identity, params, progress, fingerprint or {})
+    progress.start("soft targets", total=asked.num_places)
+    making = _Making(asked, work, earlier, workers)
+    chosen, weighed, low_precision = making.choose(exact)
+    assert chosen.error is not None
+    header = Header(
+        identity=identity,
+        codec=chosen.codec,
+        num_views=num_views,
+        num_rows=len(rows),
+        num_classes=asked.num_classes,
+        row_stride_bytes=chosen.row_stride_bytes,
+        rows_per_chunk=params.rows_per_chunk,
+        chunk_sha256=_lay_out(making.complete(codec_named(chosen.codec)), asked, chosen.row_stride_bytes, out / LOGITS),
+        rows_sha256=_save(out / ROWS, rows.astype("<i8", copy=False)),
+        sample_ids_sha256=_save(out / SAMPLE_IDS, np.ascontiguousarray(bank.sample_ids[rows])),
+        teacher_model=teacher_model,
+        batch_size=params.batch_size,
+        precision=params.precision,
+        memory_format=params.memory_format,
+        error=chosen.error,
+        rows_measured=making.rows_measured,
+        precision_error=_by_name(low_precision),
+        candidates=weighed,
+    )
     write_header(out, header)
-    return Written(done.rows_computed, done.num_rows - done.rows_computed, header.num_bytes, time.monotonic() - started)
+    making.written.num_bytes = header.num_bytes
+    making.written.seconds = time.monotonic() - started
+    return making.written
 
 
 @dataclass(slots=True)
-class _TeacherPass:
-    """The flattened [V * N] rows, in chunks that are computed once."""
+class _Making:
+    """The rows of one teacher pass, each computed once if nobody has it."""
 
-    teacher: Teacher
-    bank: ViewBank
-    rows: NDArray[np.int64]
-    num_views: int
-    identity: Identity
-    params: SoftTargetParams
+    asked: TeacherPass
     work: Path
-    progress: Progress
-    rows_computed: int = 0
-    files: ChunkFiles = field(init=False)
+    earlier: Sequence[Earlier]
+    workers: Workers | None
+    written: Written = field(init=False)
+    _sample: list[Committed] = field(init=False)
+    """The chunks on which the codec is chosen, in fp32."""
+    _asked_now: NDArray[np.bool_] = field(init=False)
+    """[V * N]: places of the sample about which the teacher spoke in this attempt."""
+    _done: int = 0
 
     def __post_init__(self) -> None:
-        self.files = ChunkFiles(self.work / "chunks", self._key())
+        self.written = Written(num_samples=len(self.asked.rows))
+        self._asked_now = np.zeros(self.asked.num_places, dtype=np.bool_)
+
+    def choose(self, exact: Teacher | None) -> tuple[Candidate, tuple[Candidate, ...], ErrorTable | None]:
+        """Make the sample and choose the codec on it; also what low precision costs, which is refused before the rest."""
+        params = self.asked.params
+        spans = [self.asked.span(chunk) for chunk in sample_chunks(self.asked.num_chunks, params.rows_per_chunk)]
+        places = [np.arange(span.start, span.stop) for span in spans]
+        files = self._files(EXACT)
+        missing = [piece for piece in places if not _is_there(files, piece)]
+        self._count_resumed([piece for piece in places if _is_there(files, piece)])
+        for piece in missing:
+            self._asked_now[piece] = True
+        self._compute(missing, EXACT, files)
+        cache: list[Chunk] = []
+        self._sample = [Committed(piece, files, cache) for piece in places]
+        low = None if exact is None or params.precision == EXACT else self._low_precision(exact)
+        return *choose(self._sample_logits(), params, self.asked.num_classes), low
+
+    def complete(self, codec: Codec) -> list[Source]:
+        """Sources that hold every place once."""
+        sample = [_Encoded(source, codec, self.asked.num_classes) for source in self._sample]
+        taken = np.zeros(self.asked.num_places, dtype=np.bool_)
+        _take(taken, sample)
+        proven = [each for each in self.earlier if self._says_the_same(each, codec, sample)]
+        resumed = self._resumed(codec, taken)
+        copied = list(self._copied(proven, taken))
+        files, cache = self._files(codec.name), list[Chunk]()
+        pieces = _pieces(np.flatnonzero(~taken), self.asked.params.rows_per_chunk)
+        self._compute(pieces, codec.name, files)
+        return [*sample, *resumed, *copied, *(Committed(piece, files, cache) for piece in pieces)]
 
     @property
-    def num_rows(self) -> int:
-        return self.num_views * len(self.rows)
+    def rows_measured(self) -> int:
+        return sum(len(source.places) for source in self._sample)
 
-    @property
-    def num_classes(self) -> int:
-        return len(self.identity.class_names)
+    def _files(self, codec: str) -> ChunkFiles:
+        return ChunkFiles(self.work / "chunks" / codec, chunk_key(self.asked, codec))
 
-    @property
-    def num_chunks(self) -> int:
-        return -(-self.num_rows // self.params.rows_per_chunk)
+    def _compute(self, pieces: Sequence[NDArray[np.int64]], codec: str, files: ChunkFiles) -> None:
+        made = self.workers(pieces, codec, files) if self.workers and pieces else self._alone(pieces, codec, files)
+        for index, seconds in made:
+            self.written.rows_computed += len(pieces[index])
+            self.written.teacher_seconds += seconds
+            self._advance(len(pieces[index]))
 
-    def _key(self) -> str:
-        fields = {
-            "identity": self.identity.model_dump(mode="json"),
-            "rows": hashlib.sha256(self.rows.astype("<i8", copy=False).tobytes()).hexdigest(),
-            "num_views": self.num_views,
-            "batch_size": self.params.batch_size,
-            "precision": self.params.precision,
-            "rows_per_chunk": self.params.rows_per_chunk,
-        }
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    def _alone(self, pieces: Sequence[NDArray[np.int64]], codec: str, files: ChunkFiles) -> Iterator[tuple[int, float]]:
+        for index, places in enumerate(pieces):
+            yield index, make_chunk(self.asked, places, codec_named(codec), files)
 
-    def span(self, chunk: int) -> range:
-        """The flattened rows of *chunk*."""
-        start = chunk * self.params.rows_per_chunk
-        return range(start, min(start + self.params.rows_per_chunk, self.num_rows))
+    def _advance(self, num_rows: int) -> None:
+        self._done += num_rows
+        self.asked.progress.advance(self._done)
 
-    def complete(self) -> None:
-        """Make every chunk that is not there yet."""
-        for chunk in range(self.num_chunks):
-            self._make(chunk)
-            self.progress.advance(self.span(chunk).stop)
+    def _count_resumed(self, pieces: Sequence[NDArray[np.int64]]) -> None:
+        for piece in pieces:
+            self.written.rows_resumed += len(piece)
+            self._advance(len(piece))
 
-    def _make(self, chunk: int) -> None:
-        span = self.span(chunk)
-        if self.files.load(chunk, (len(span), self.num_classes)) is None:
-            self.files.save(chunk, np.concatenate(list(self._compute(span))))
-            self.rows_computed += len(span)
+    def _sample_logits(self) -> Iterator[NDArray[np.float32]]:
+        return (_as_logits(source.read(slice(None)), self.asked.num_classes) for source in self._sample)
 
-    def reread(self, chunk: int) -> NDArray[np.float32]:
-        """A chunk that has been made; StoreError if it has vanished or changed since."""
-        logits = self.files.load(chunk, (len(self.span(chunk)), self.num_classes))
-        if logits is None:
-            raise StoreError(
-                f"chunk {chunk} of the soft targets in {self.files.folder} was damaged after it was written; "
-                "run again, and only that chunk is computed"
-            )
-        return logits
-
-    def _compute(self, span: range) -> Iterator[NDArray[np.float32]]:
-        for start in range(span.start, span.stop, self.params.batch_size):
-            self.progress.check()
-            part = range(start, min(start + self.params.batch_size, span.stop))
-            logits = ask(self.teacher, self._samples(part), self.params.batch_size)
-            self._check(logits, part)
-            yield logits
-
-    def _samples(self, part: range) -> Tensor:
-        """The views of flattened rows *part*, which may reach from one view into the next."""
-        import torch
-
-        flat = np.arange(part.start, part.stop)
-        views, places = np.divmod(flat, len(self.rows))
-        pieces = [
-            self.bank.batch(torch.from_numpy(self.rows[places[views == view]]), int(view)) for view in np.unique(views)
-        ]
-        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
-
-    def _check(self, logits: NDArray[np.float32], part: range) -> None:
-        if logits.shape != (len(part), self.num_classes):
-            raise BadInputError(
-                f"the teacher gives logits {list(logits.shape[1:])} a sample, and the data has {self.num_classes} classes"
-            )
-        bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-        if len(bad):
+    def _low_precision(self, exact: Teacher) -> ErrorTable:
+        """KL of the sample to the teacher in fp32; SoftTargetsRefusedError beyond max_kl."""
+        params = self.asked.params
+        truth, meter = replace(self.asked, teacher=exact, rows_asked=0, seconds=0.0), ErrorMeter(params.temperatures)
+        for source, said in zip(self._sample, self._sample_logits(), strict=True):
+            meter.add(truth.logits(source.places), said)
+        self._count_checked(truth)
+        refused = beyond(meter.table(), params)
+        if refused:
             raise SoftTargetsRefusedError(
-                f"the teacher's logits are not finite for {len(bad)} of {len(part)} rows: "
-                f"{some_of([self._name(part[int(place)]) for place in bad])}; "
-                "train it again with a lower learning rate, or use precision fp32"
+                f"soft_targets.precision {params.precision} is too coarse for this teacher: against fp32 the {refused}; "
+                f"set soft_targets.precision to {EXACT}, or raise max_kl"
             )
+        return meter.table()
 
-    def _name(self, flat: int) -> str:
-        view, place = divmod(flat, len(self.rows))
-        row = int(self.rows[place])
-        return f"sample {row} (id {self.bank.sample_ids[row].tobytes().hex()}) in view {view}"
+    def _count_checked(self, asked: TeacherPass) -> None:
+        self.written.rows_checked += asked.rows_asked
+        self.written.teacher_seconds += asked.seconds
+
+    def _resumed(self, codec: Codec, taken: NDArray[np.bool_]) -> list[Source]:
+        """What an interrupted attempt has committed beyond the sample."""
+        files, cache = self._files(codec.name), list[Chunk]()
+        found = [chunk.places for chunk in files.all() if not taken[chunk.places].any()]
+        sources: list[Source] = [Committed(places, files, cache) for places in found]
+        self._count_resumed(found)
+        _take(taken, sources)
+        return sources
+
+    def _copied(self, proven: Sequence[Earlier], taken: NDArray[np.bool_]) -> Iterator[Source]:
+        for each in proven:
+            self._recount(each)
+            copied = each.rows.without(taken)
+            if len(copied.places):
+                _take(taken, [copied])
+                self._count_copied(each, len(copied.places))
+                yield copied
+
+    def _recount(self, each: Earlier) -> None:
+        """Rows of the sample that another had were asked again as a proof, not because they were missing."""
+        again = int(self._asked_now[each.rows.places].sum())
+        self._asked_now[each.rows.places] = False
+        self.written.rows_computed -= again
+        self.written.rows_checked += again
+
+    def _count_copied(self, each: Earlier, num_rows: int) -> None:
+        if each.damaged:
+            self.written.rows_salvaged += num_rows
+        else:
+            self.written.rows_reused += num_rows
+        self._advance(num_rows)
+
+    def _says_the_same(self, each: Earlier, codec: Codec, sample: Sequence[Source]) -> bool:
+        """Whether the teacher, here and now, says to the bit what *each* says of the sample, and of moved rows."""
+        why = self._why_not(each, codec, sample)
+        if why:
+            self.asked.progress.say(f"soft targets: rows of {each.name} are not taken over: {why}")
+        return why is None
+
+    def _why_not(self, each: Earlier, codec: Codec, sample: Sequence[Source]) -> str | None:
+        if each.codec != codec.name:
+            return f"they are stored as {each.codec}, and these need {codec.name}"
+        if not all(_agree(each.rows, source) for source in sample):
+            return "asked again, the teacher does not say the same bits"
+        if not each.damaged and not self._same_elsewhere_in_a_batch(each.rows, codec):
+            return "what the teacher says depends on a row's place in its batch"
+        return None
+
+    def _same_elsewhere_in_a_batch(self, rows: Copied, codec: Codec) -> bool:
+        """Two batches of the same rows in opposite order: the same fp32 bits, and the bytes that are stored."""
+        probe = _spread(len(rows.places), self.asked.params.batch_size)
+        asker = replace(self.asked, rows_asked=0, seconds=0.0)
+        there, back = (asker.logits(rows.places[order]) for order in (probe, probe[::-1]))
+        self._count_checked(asker)
+        stored = rows.stored[rows.origins[probe]]
+        return np.array_equal(there.view(np.uint32), back[::-1].copy().view(np.uint32)) and np.array_equal(
+            codec.encode(there), stored
+        )
 
 
-def ask(teacher: Teacher, samples: Tensor, batch_size: int) -> NDArray[np.float32]:
-    """The teacher's raw logits, in a batch of exactly *batch_size*; uint8 [B, *S], B <= batch_size -> [B, C].
+def chunk_key(asked: TeacherPass, codec: str) -> str:
+    """Everything that decides the bytes of encoded rows."""
+    return f"{codec} {asked.key()}"
 
-    Padded with copies of the last sample: kernels are chosen by shape, and the last bits change with them.
+
+def make_chunk(asked: TeacherPass, places: NDArray[np.int64], codec: Codec, files: ChunkFiles) -> float:
+    """Ask about *places* and commit what was said; the seconds that the teacher took.
+
+    SoftTargetsRefusedError: the codec, which was chosen on other rows, cannot hold one of these.
     """
-    import torch
-
-    padding = samples[-1:].expand(batch_size - len(samples), *samples.shape[1:])
-    with torch.inference_mode():
-        logits = teacher(torch.cat((samples, padding)) if len(padding) else samples)
-    return logits[: len(samples)].float().cpu().numpy()
-
-
-def _store(done: _TeacherPass, out: Path) -> tuple[Candidate, tuple[Candidate, ...], tuple[str, ...]]:
-    """Write logits.bin with the smallest codec within the bound on every row; the sha256 of each chunk as it lies there.
-
-    A codec that was within it only on the sample makes way for the next larger one.
-    """
-    sample = sample_chunks(done.num_chunks, done.params.rows_per_chunk)
-    chosen, weighed = choose((done.reread(chunk) for chunk in sample), done.params, done.num_classes)
-    while True:
-        scale = Scale(codec_named(chosen.codec), done.num_classes, done.params)
-        hashes = _assemble(done, scale, out)
-        judged = scale.candidate()
-        weighed = replace(weighed, judged)
-        if judged.refused is None:
-            return judged, weighed, hashes
-        chosen = smallest(weighed)
+    before = asked.seconds
+    logits = asked.logits(places)
+    cannot = codec.why_not(logits)
+    if cannot:
+        raise SoftTargetsRefusedError(
+            f"codec {codec.name} fitted the sample and cannot hold rows after {asked.name(int(places[0]))}: {cannot}; "
+            f"set soft_targets.codec to {EXACT}"
+        )
+    files.save(Chunk(places, codec.encode(logits)))
+    return asked.seconds - before
 
 
-def _assemble(done: _TeacherPass, scale: Scale, out: Path) -> tuple[str, ...]:
-    """Encode all chunks into one file, up to the first that the codec cannot hold; the sha256 of each."""
-    hashes = []
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """A chunk of the sample in the codec that was chosen."""
+
+    sample: Committed
+    codec: Codec
+    num_classes: int
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        return self.sample.places
+
+    def read(self, part: slice) -> NDArray[np.uint8]:
+        return self.codec.encode(_as_logits(self.sample.read(part), self.num_classes))
+
+
+def _as_logits(rows: NDArray[np.uint8], num_classes: int) -> NDArray[np.float32]:
+    return rows.view("<f4").reshape(-1, num_classes).astype(np.float32, copy=False)
+
+
+def _is_there(files: ChunkFiles, places: NDArray[np.int64]) -> bool:
+    found = files.load(int(places[0]))
+    return found is not None and np.array_equal(found.places, places)
+
+
+def _take(taken: NDArray[np.bool_], sources: Sequence[Source]) -> None:
+    for source in sources:
+        taken[source.places] = True
+
+
+def _pieces(places: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    return [places[start : start + size] for start in range(0, len(places), size)]
+
+
+def _agree(rows: Copied, sample: Source) -> bool:
+    """Whether both hold the same bytes wherever both hold any; the places of *sample* are a range."""
+    first = int(sample.places[0])
+    part = slice(*np.searchsorted(rows.places, [first, first + len(sample.places)]))
+    return np.array_equal(sample.read(slice(None))[rows.places[part] - first], rows.read(part))
+
+
+def _spread(length: int, count: int) -> NDArray[np.int64]:
+    """At most *count* of 0..length-1, evenly spaced."""
+    count = min(count, length)
+    return np.arange(count, dtype=np.int64) * length // count
+
+
+def _lay_out(sources: Sequence[Source], asked: TeacherPass, row_stride_bytes: int, path: Path) -> tuple[str, ...]:
+    """Write all rows in order; the sha256 of each chunk as it lies there."""
+    spans = [asked.span(chunk) for chunk in range(asked.num_chunks)]
     try:
-        with (out / LOGITS).open("wb") as stream:
-            for chunk in range(done.num_chunks):
-                encoded = scale.add(done.reread(chunk))
-                if encoded is None:
-                    break
-                hashes.append(_append(stream.write, encoded))
+        with path.open("wb") as stream:
+            return tuple(_append(stream.write, block) for block in blocks(sources, spans, row_stride_bytes))
     except OSError as error:
-        raise cannot_write(str(out / LOGITS), error) from error
-    return tuple(hashes)
+        raise cannot_write(str(path), error) from error
 
 
-def _append(write: Callable[[bytes], int], encoded: NDArray[np.uint8]) -> str:
-    content = encoded.tobytes()
-    write(content)
-    return hashlib.sha256(content).hexdigest()
+def _append(write: Callable[[Any], int], block: NDArray[np.uint8]) -> str:
+    write(block.data)
+    return hashlib.sha256(block.data).hexdigest()
 
 
-def _header(done: _TeacherPass, chosen: Candidate, weighed: tuple[Candidate, ...], hashes: tuple[str, ...]) -> Header:
-    assert chosen.error is not None
-    return Header(
-        identity=done.identity,
-        codec=chosen.codec,
-        num_views=done.num_views,
-        num_rows=len(done.rows),
-        num_classes=done.num_classes,
-        row_stride_bytes=chosen.row_stride_bytes,
-        rows_per_chunk=done.params.rows_per_chunk,
-        chunk_sha256=hashes,
-        batch_size=done.params.batch_size,
-        precision=done.params.precision,
-        error=chosen.error,
-        candidates=weighed,
-    )
+def _save(path: Path, array: NDArray[Any]) -> str:
+    """Write *array*; the sha256 of its file."""
+    try:
+        np.save(path, array)
+    except OSError as error:
+        raise cannot_write(str(path), error) from error
+    return sha256_of(path)
+
+
+def _by_name(table: ErrorTable | None) -> Mapping[str, Mapping[str, float]] | None:
+    return None if table is None else {f"{temperature:g}": row for temperature, row in table.items()}

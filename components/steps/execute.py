@@ -68,7 +68,7 @@ def execute(
     key = key_of(step, params, inputs, resolved)
 
     def make(out: Path, work: Path) -> Mapping[str, Any]:
-        return _run(step, StepContext(params, settings, inputs, resolved, out, work, progress))
+        return _run(step, StepContext(params, settings, inputs, resolved, out, work, progress, key, store))
 
     obtained = store.obtain(key, make, producer=producer, progress=progress)
     step.check(obtained.artifact, params)

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from components import plugins
+from components import contracts, plugins
 from components.artifacts.artifact import MEASURED, Artifact, write_json
-from components.params import Params, ViewParams
+from components.contracts import Progress
+from components.errors import BadInputError
+from components.params import Params, SoftTargetParams, ViewParams
+from components.settings import Settings
 from components.steps.step import Step, StepContext
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from components.data.packed import PackedData
+    from components.soft_targets.earlier import Earlier
     from components.soft_targets.header import Identity
-    from components.soft_targets.writer import Teacher
+    from components.soft_targets.teacher_pass import Teacher, TeacherPass
+    from components.soft_targets.writer import Workers
     from components.views import ViewBank
 
 BOUNDS = frozenset({"min_entropy_nats", "max_entropy_share"})
 """Read by `check` alone: moving a bound does not ask the teacher again."""
+
+IMAGE_DIMENSIONS = 4
+"""A batch of channels, height and width."""
 
 
 def views_asked(params: Params) -> ViewParams:
@@ -39,29 +51,62 @@ def identity_of(data: Artifact, teacher: Artifact, params: Params) -> Identity:
 
 
 def run(ctx: StepContext) -> None:
-    """Fill ctx.out with soft_targets.json, logits.bin, rows.npy, quality.json and measured/ledger.json."""
+    """Fill ctx.out with soft_targets.json, logits.bin, rows.npy, sample_ids.npy, quality.json and measured/ledger.json."""
+    from components.artifacts.fingerprint import fingerprint
     from components.data.packed import open_packed
+    from components.saved_models import model_digest
     from components.soft_targets.quality import quality
     from components.soft_targets.reader import SoftTargets
     from components.soft_targets.writer import write_soft_targets
 
-    data, chosen = open_packed(ctx.inputs["data"]), ctx.params.soft_targets
-    bank = _bank(data, views_asked(ctx.params))
-    fast, exact = _teachers(ctx)
-    written = write_soft_targets(
-        teacher=fast,
-        bank=bank,
-        rows=data.rows("train"),
-        num_views=bank.params.count,
-        identity=identity_of(ctx.inputs["data"], ctx.inputs["teacher"], ctx.params),
-        params=chosen,
-        out=ctx.out,
-        work=ctx.work,
-        progress=ctx.progress,
-    )
-    figures = quality(SoftTargets.load(ctx.out), labels=data.labels, teacher=exact, bank=bank, params=chosen)
+    chosen, machine = ctx.params.soft_targets, fingerprint(ctx.settings)
+    fast, exact = teachers(ctx.inputs["teacher"], chosen, ctx.settings)
+    asked = teacher_pass(ctx.inputs, ctx.params, fast, ctx.progress, machine)
+    with _workers(ctx, machine) as workers:
+        written = write_soft_targets(
+            teacher=fast,
+            exact=exact,
+            bank=asked.bank,
+            rows=asked.rows,
+            num_views=asked.num_views,
+            identity=asked.identity,
+            params=chosen,
+            out=ctx.out,
+            work=ctx.work,
+            progress=ctx.progress,
+            earlier=_earlier(ctx, asked, machine),
+            workers=workers,
+            teacher_model=model_digest(ctx.inputs["teacher"]),
+            fingerprint=machine,
+        )
+    labels = open_packed(ctx.inputs["data"]).labels
+    figures = quality(SoftTargets.load(ctx.out), labels=labels, teacher=exact, bank=asked.bank, params=chosen)
     write_json(ctx.out / "quality.json", figures)
     write_json(ctx.out / MEASURED / "ledger.json", written.ledger())
+
+
+def teacher_pass(
+    inputs: Mapping[str, Artifact],
+    params: Params,
+    teacher: Teacher,
+    progress: Progress,
+    fingerprint: Mapping[str, Any],
+) -> TeacherPass:
+    """What the teacher is asked: every view of every sample of the training split."""
+    from components.data.packed import open_packed
+    from components.soft_targets.teacher_pass import TeacherPass
+
+    data, views = open_packed(inputs["data"]), views_asked(params)
+    return TeacherPass(
+        teacher=teacher,
+        bank=_bank(data, views),
+        rows=data.rows("train"),
+        num_views=views.count,
+        identity=identity_of(inputs["data"], inputs["teacher"], params),
+        params=params.soft_targets,
+        progress=progress,
+        fingerprint=fingerprint,
+    )
 
 
 def _bank(data: PackedData, views: ViewParams) -> ViewBank:
@@ -75,24 +120,85 @@ def _bank(data: PackedData, views: ViewParams) -> ViewBank:
     return ViewBank(torch.from_numpy(samples), sample_ids, views, limit_bytes=0)
 
 
-def _teachers(ctx: StepContext) -> tuple[Teacher, Teacher]:
-    """The teacher at the precision asked for, and in fp32 as the truth to compare with."""
+def teachers(teacher: Artifact, params: SoftTargetParams, settings: Settings) -> tuple[Teacher, Teacher]:
+    """The teacher as it is asked, and in fp32 and the plain memory format as the truth to compare with."""
     import torch
 
     from components.artifacts.fingerprint import device_name
     from components.saved_models import load_model
 
-    device = torch.device(device_name(ctx.settings))
-    model = load_model(ctx.inputs["teacher"]).to(device)
+    device = torch.device(device_name(settings))
+    model = load_model(teacher).to(device)
 
     def exact(samples: torch.Tensor) -> torch.Tensor:
         return model(samples.to(device))
 
+    fast = _channels_last(load_model(teacher).to(device)) if params.memory_format == "channels_last" else exact
+
     def bf16(samples: torch.Tensor) -> torch.Tensor:
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            return exact(samples)
+            return fast(samples)
 
-    return bf16 if ctx.params.soft_targets.precision == "bf16" else exact, exact
+    return bf16 if params.precision == "bf16" else fast, exact
+
+
+def _channels_last(model: nn.Module) -> Teacher:
+    """For samples with channels, height and width; BadInputError for others."""
+    import torch
+
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device = next(itertools.chain(model.parameters(), model.buffers())).device
+
+    def ask(samples: torch.Tensor) -> torch.Tensor:
+        if samples.ndim != IMAGE_DIMENSIONS:
+            raise BadInputError(
+                f"soft_targets.memory_format channels_last is for images, and samples are {list(samples.shape[1:])}; "
+                "use contiguous"
+            )
+        return model(samples.to(device).contiguous(memory_format=torch.channels_last))
+
+    return ask
+
+
+@contextmanager
+def _workers(ctx: StepContext, fingerprint: Mapping[str, Any]) -> Iterator[Workers | None]:
+    """The processes that the settings ask for; none where this one is to do it alone."""
+    from components.soft_targets.fleet import Fleet
+    from components.steps.soft_targets_worker import MODULE, job_of
+
+    count = ctx.settings.generation_processes
+    if count == 1:
+        yield None
+        return
+    job = job_of(ctx.params, ctx.settings, ctx.inputs, fingerprint)
+    with Fleet(MODULE, job, count=count, logs=ctx.work / "processes", progress=ctx.progress) as fleet:
+        yield fleet
+
+
+def _earlier(ctx: StepContext, asked: TeacherPass, fingerprint: Mapping[str, Any]) -> list[Earlier]:
+    """A damaged copy of this very result, and the soft targets of another version of the data."""
+    from components.saved_models import model_digest
+    from components.soft_targets.earlier import donor, salvaged
+
+    if ctx.key is None or ctx.store is None:
+        return []
+    copy = ctx.salvage
+    found = [salvaged(copy, ctx.key.digest, fingerprint)] if copy else []
+    # The partners of a mixed view are drawn from all samples there are, so that it is another view in another version.
+    if not any(
+        isinstance(transform, getattr(contracts, "MixingParams", ()))
+        for transform in views_asked(ctx.params).transforms
+    ):
+        another = donor(
+            ctx.store,
+            ctx.key,
+            teacher_model=model_digest(ctx.inputs["teacher"]),
+            class_names=asked.identity.class_names,
+            sample_ids=asked.bank.sample_ids[asked.rows],
+            fingerprint=fingerprint,
+        )
+        found.append(another)
+    return [each for each in found if each is not None]
 
 
 def check(artifact: Artifact, params: Params) -> None:

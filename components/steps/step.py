@@ -13,6 +13,7 @@ from components.params import Params
 from components.settings import Settings
 
 if TYPE_CHECKING:
+    from components.artifacts.key import Key
     from components.artifacts.store import Store
 
 
@@ -39,6 +40,15 @@ class StepContext:
     work: Path
     """Scratch that survives a kill and is the same for the same key: checkpoints live here."""
     progress: Progress
+    key: Key | None = None
+    """Of the result that is made."""
+    store: Store | None = None
+    """To look for results that can be made use of; none of them may change a bit of this one."""
+
+    @property
+    def salvage(self) -> Path | None:
+        """A damaged copy of the very result that is made, if there is one; its files are whatever they are."""
+        return self.store.quarantined(self.key.kind, self.key.digest) if self.store and self.key else None
 
 
 def nothing_to_resolve(_: World) -> Resolved:

@@ -15,7 +15,8 @@ import torch
 from components.contracts import NoProgress, Progress
 from components.params import SoftTargetParams, ViewParams
 from components.soft_targets.header import Identity
-from components.soft_targets.writer import Teacher, Written, write_soft_targets
+from components.soft_targets.teacher_pass import Teacher
+from components.soft_targets.writer import Written, write_soft_targets
 from components.views import ViewBank
 
 NUM_SAMPLES = 50

@@ -56,13 +56,25 @@ def stored(folder: Path) -> np.ndarray:
     return np.stack([targets.gather(rows, view).numpy().copy() for view in range(NUM_VIEWS)])
 
 
+def chunk_files(make: Maker) -> dict[int, Path]:
+    """By first row, in whatever codec."""
+    found = make.work.rglob("chunk-*.bin")  # type: ignore[attr-defined]
+    return {int(path.stem.partition("-")[2]): path for path in found}
+
+
+@pytest.fixture
+def sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The codec is chosen on two of the six chunks, 0 and 3."""
+    monkeypatch.setattr("components.soft_targets.choice.SAMPLE_ROWS", 40)
+
+
 @pytest.mark.parametrize("codec", ["fp32", "fp16"])
 def test_what_is_read_is_what_the_teacher_said(make: Maker, expected: np.ndarray, codec: str) -> None:
     """Every row of every view, to the bit in fp32 and to half precision in fp16."""
     out, written = make(codec=codec)
 
     assert np.array_equal(stored(out), expected if codec == "fp32" else expected.astype(np.float16).astype(np.float32))
-    assert (written.rows_computed, written.rows_reused) == (TOTAL, 0)
+    assert (written.rows_computed, written.rows_resumed) == (TOTAL, 0)
 
 
 @pytest.mark.parametrize(("batch_size", "rows_per_chunk"), [(1, 1), (7, 20), (64, 37), (8, 5), (200, 1000)])
@@ -90,32 +102,34 @@ def test_the_same_input_gives_the_same_bytes(make: Maker, digest_of: Callable[[P
     second, written = make()
 
     assert digest_of(first) == digest_of(second)
-    assert (written.rows_computed, written.rows_reused) == (0, TOTAL)
+    assert (written.rows_computed, written.rows_resumed) == (0, TOTAL)
 
 
 @pytest.mark.parametrize("batches", [0, 1, 3, 7, 13])
 def test_an_interrupted_run_goes_on_where_it_stopped(
-    make: Maker, make_elsewhere: Maker, digest_of: Callable[[Path], str], batches: int
+    make: Maker, make_elsewhere: Maker, digest_of: Callable[[Path], str], sampled: None, batches: int
 ) -> None:
     """Committed chunks are not computed again, and the result is that of an undisturbed run."""
     undisturbed, _ = make_elsewhere()
     with pytest.raises(InterruptedRunError):
         make(progress=StopsAfter(batches))
-    committed = len(list((make.work / "chunks").glob("*.bin"))) if (make.work / "chunks").exists() else 0
+    committed = len(chunk_files(make))
 
     out, written = make()
 
     assert committed == batches // 3
-    assert written.rows_reused == committed * 20
+    assert written.rows_resumed == committed * 20
     assert written.rows_computed == TOTAL - committed * 20
     assert digest_of(out) == digest_of(undisturbed)
 
 
 @pytest.mark.parametrize("chunk", [0, 2, 5])
-def test_a_damaged_chunk_alone_is_computed_again(make: Maker, digest_of: Callable[[Path], str], chunk: int) -> None:
+def test_a_damaged_chunk_alone_is_computed_again(
+    make: Maker, digest_of: Callable[[Path], str], sampled: None, chunk: int
+) -> None:
     """One flipped bit costs one chunk."""
     first, _ = make()
-    path = make.work / "chunks" / f"chunk-{chunk:06d}.bin"
+    path = chunk_files(make)[chunk * 20]
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -140,18 +154,18 @@ def test_chunks_of_another_pass_are_not_used(make: Maker, identity: Identity, ch
 
     _, written = make(**other)
 
-    assert written.rows_reused == 0
+    assert written.rows_resumed == 0
 
 
-def test_a_chunk_that_vanishes_before_assembly_is_named(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_that_vanishes_before_assembly_is_named(make: Maker, sampled: None) -> None:
     """StoreError names the chunk and says that running again heals it."""
 
     class Vandal(NoProgress):
         def advance(self, done: int, **values: float) -> None:
             if done == TOTAL:
-                (make.work / "chunks" / "chunk-000001.bin").unlink()
+                chunk_files(make)[20].unlink()
 
-    with pytest.raises(StoreError, match=r"chunk 1 .* run again"):
+    with pytest.raises(StoreError, match=r"chunk at row 20 .* run again"):
         make(progress=Vandal())
     assert make()[1].rows_computed == 20
 
@@ -253,13 +267,21 @@ def test_the_header_describes_the_files(make: Maker, identity: Identity) -> None
     raw = json.loads((out / "soft_targets.json").read_text())
     content = (out / "logits.bin").read_bytes()
 
-    assert sorted(path.name for path in out.iterdir()) == ["logits.bin", "rows.npy", "soft_targets.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "logits.bin",
+        "rows.npy",
+        "sample_ids.npy",
+        "soft_targets.json",
+    ]
     assert Identity.model_validate(raw["identity"]) == identity
     assert (raw["num_views"], raw["num_rows"], raw["num_classes"], raw["row_offsets"]) == (3, NUM_ROWS, 4, None)
     assert written.num_bytes == len(content) == TOTAL * 8
     chunks = [content[start : start + 160] for start in range(0, len(content), 160)]
     assert raw["chunk_sha256"] == [hashlib.sha256(chunk).hexdigest() for chunk in chunks]
     assert np.array_equal(np.load(out / "rows.npy"), make.rows)
+    assert np.array_equal(np.load(out / "sample_ids.npy"), make.bank.sample_ids[make.rows])
+    for name in ("rows", "sample_ids"):
+        assert raw[f"{name}_sha256"] == hashlib.sha256((out / f"{name}.npy").read_bytes()).hexdigest()
 
 
 def test_a_disk_that_does_not_take_the_file_is_said(make: Maker) -> None:

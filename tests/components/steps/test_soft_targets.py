@@ -125,13 +125,13 @@ def test_the_teacher_speaks_about_each_view_of_each_training_sample(
 
 
 def test_a_second_run_is_cached(data: Artifact, teacher: Artifact, store: Store, settings: Settings) -> None:
-    """The payload is four files; what making them took lies outside it."""
+    """The payload is five files; what making them took lies outside it."""
     first, second = (run(params(), data, teacher, store, settings) for _ in range(2))
 
     assert (first.cached, second.cached) == (False, True)
     assert first.artifact.digest == second.artifact.digest
     paths = sorted(entry.path for entry in first.artifact.manifest().files)
-    assert paths == ["logits.bin", "quality.json", "rows.npy", "soft_targets.json"]
+    assert paths == ["logits.bin", "quality.json", "rows.npy", "sample_ids.npy", "soft_targets.json"]
     ledger = first.artifact.measured("ledger.json").read_text()
     assert '"rows_computed": 180' in ledger
 
@@ -217,8 +217,14 @@ def test_an_untrained_teacher_is_refused(data: Artifact, store: Store, settings:
 
 
 def test_bf16_is_held_to_the_same_bound(data: Artifact, teacher: Artifact, store: Store, settings: Settings) -> None:
-    """The live teacher it is compared with speaks fp32, so a bound below bf16's own error refuses it."""
-    with pytest.raises(SoftTargetsRefusedError, match="mean KL to the live teacher"):
+    """The sample is compared with fp32 before the rest is computed, and what was measured is in the header."""
+    made = run(params(soft_targets={"precision": "bf16", "max_kl": 1e-2}), data, teacher, store, settings)
+    error = made.artifact.read_json("soft_targets.json")["precision_error"]
+
+    assert 0 < error["1"]["mean_kl"] < 1e-2
+    with pytest.raises(
+        SoftTargetsRefusedError, match=r"precision bf16 is too coarse .* nats at T=1, and max_kl is 1e-12"
+    ):
         run(params(soft_targets={"precision": "bf16", "max_kl": 1e-12}), data, teacher, store, settings)
 
 
