@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import random
+import secrets
 import socket
 import threading
 import time
@@ -53,6 +54,7 @@ def held(
 class _Lease:
     def __init__(self, bucket: Bucket, name: str) -> None:
         self._bucket, self._name = bucket, name
+        self._nonce = secrets.token_hex(8)
         self._num_beats = 0
         self._etag = ""
         self._done = threading.Event()
@@ -105,7 +107,8 @@ class _Lease:
 
     def _body(self) -> bytes:
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "machine": _machine()}
-        return json.dumps({**holder, "beat": self._num_beats}).encode()
+        # An ETag may be a hash: the bodies of two leases and of two beats must differ.
+        return json.dumps({**holder, "lease": self._nonce, "beat": self._num_beats}).encode()
 
 
 class _Observed:
