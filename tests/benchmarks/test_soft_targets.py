@@ -12,12 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from components.contracts import NoProgress
-from components.params import SoftTargetParams, ViewParams
+from components.params import ViewParams
 from components.soft_targets.codec import CODECS
 from components.soft_targets.header import Header, Identity, write_header
 from components.soft_targets.reader import SoftTargets
-from components.soft_targets.writer import write_soft_targets
 from components.transforms._resampling import Motion, resampled, shifted, turn_table
 from components.views import ViewBank
 
@@ -154,46 +152,3 @@ def test_replaying_views_costs_little(transform: dict[str, object], allowed: flo
         f"replayed {micros(ours)} = {found:.2f} x   prepared {micros(ready)} = {1 / ratio(theirs, ready):.2f} x"
     )
     assert found <= allowed
-
-
-def test_generation_is_the_teachers_forward_pass(tmp_path: Path) -> None:
-    """Views, chunks, hashes and codec measurement leave 0.90 of the bare forward pass over the same views."""
-    samples, ids = samples_and_ids(4096, (1, 28, 28))
-    params = ViewParams(count=2, transforms=(SHIFT_FLIP,))
-    teacher = torch.nn.Sequential(
-        torch.nn.Conv2d(1, 32, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(2),
-        torch.nn.Conv2d(32, 64, 3, padding=1), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(),
-        torch.nn.Linear(1024, 10),
-    ).eval()  # fmt: skip
-    ready = ViewBank(samples, ids, params, limit_bytes=10**12)
-    identity = Identity(teacher_digest="t", data_digest="d", view_spec={}, class_names=tuple("0123456789"))
-
-    def forward(batch: torch.Tensor) -> torch.Tensor:
-        return teacher(batch.float() / 255)
-
-    def bare(_: int) -> None:
-        with torch.inference_mode():
-            for view in (0, 1):
-                for rows in torch.arange(4096).split(BATCH):
-                    forward(ready.batch(rows, view))
-
-    def written(number: int) -> None:
-        out, work = (tmp_path / f"{name}-{number}-{time.monotonic_ns()}" for name in ("out", "work"))
-        out.mkdir()
-        write_soft_targets(
-            teacher=forward,
-            bank=ViewBank(samples, ids, params, limit_bytes=0),
-            rows=np.arange(4096),
-            num_views=2,
-            identity=identity,
-            params=SoftTargetParams(),
-            out=out,
-            work=work,
-            progress=NoProgress(),
-        )
-
-    limit, ours = interleaved(bare, written, rounds=5, calls=1)
-    print(
-        f"\nforward {statistics.median(limit):.2f} s   written {statistics.median(ours):.2f} s = {ratio(limit, ours):.2f} of it"
-    )
-    assert ratio(limit, ours) >= 0.90
