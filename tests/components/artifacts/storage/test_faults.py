@@ -73,7 +73,9 @@ def test_a_reader_gets_the_right_bytes_through_passing_faults(writer_settings, s
 
 
 @pytest.mark.parametrize("fault", ["503", "500", "reset", "delay", "lost", "flip up"])
-def test_a_writer_publishes_the_right_bytes_through_passing_faults(s3_settings, proxy, client, prefix, tmp_path, fault):
+def test_a_writer_publishes_the_right_bytes_through_passing_faults(
+    s3_settings, proxy, s3_client, prefix, tmp_path, fault
+):
     """Files, parts of files and the manifest itself; another machine then reads without faults."""
     hits = {is_file: 2, creates_manifest: 1}
 
@@ -93,7 +95,7 @@ def test_a_writer_publishes_the_right_bytes_through_passing_faults(s3_settings, 
     assert list(hits.values()) == [0, 0]
     assert copy.artifact.manifest().producer == "a test"
     assert whole(copy.artifact)
-    assert client.list_multipart_uploads(Bucket="potstill", Prefix=f"{prefix}/").get("Uploads", []) == []
+    assert s3_client.list_multipart_uploads(Bucket="potstill", Prefix=f"{prefix}/").get("Uploads", []) == []
 
 
 @pytest.mark.parametrize("fault", ["503", "reset", "cut", "cut and reset", "stall", "drip", "lost", "page"])
@@ -149,7 +151,7 @@ def test_a_lost_answer_to_the_commit_is_not_taken_for_a_loss(s3_store, proxy, s3
     assert won == bucket.get(manifest_name).etag
 
 
-def test_a_lost_answer_after_a_loss_stays_a_loss(s3_settings, proxy, client, prefix, manifest_name):
+def test_a_lost_answer_after_a_loss_stays_a_loss(s3_settings, proxy, s3_client, prefix, manifest_name):
     """Somebody else's object was there first, with the very same content."""
     bucket = Store(s3_settings).storage.bucket
     Store(s3_settings).storage.bucket.put_new(manifest_name, b"the same")

@@ -93,7 +93,7 @@ def race(url: str, folder: Path, *, num_writers: int, num_readers: int, num_keys
     ],
 )
 def test_one_writer_wins_each_key_and_no_read_is_torn(
-    s3_settings, tmp_path, client, prefix, num_writers, num_readers, num_keys
+    s3_settings, tmp_path, s3_client, prefix, num_writers, num_readers, num_keys
 ):
     """In processes, each as if on a machine of its own; the winner is the producer that everybody reads."""
     won, read = race(s3_settings.store, tmp_path, num_writers=num_writers, num_readers=num_readers, num_keys=num_keys)
@@ -103,7 +103,7 @@ def test_one_writer_wins_each_key_and_no_read_is_torn(
         assert winners == [store.find("thing", key_number(index).digest).manifest().producer]
     print(f"{num_writers} writers x {num_keys} keys: {Counter(sum(wins) for wins in won)} wins; reads {read}")
     assert all(reader["seen"] >= num_keys and reader["said"] == [] for reader in read)
-    assert client.list_objects_v2(Bucket="potstill", Prefix=f"{prefix}/quarantine/").get("Contents", []) == []
+    assert s3_client.list_objects_v2(Bucket="potstill", Prefix=f"{prefix}/quarantine/").get("Contents", []) == []
 
 
 RACER = textwrap.dedent(

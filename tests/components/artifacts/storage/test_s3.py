@@ -68,20 +68,21 @@ def test_a_result_is_made_once_for_everyone(s3_settings, tmp_path):
     assert second.artifact.measured("clock.txt").read_text() == first.artifact.measured("clock.txt").read_text()
 
 
-def names(client, prefix, folder):
+def names(s3_client, prefix, folder):
     """Keys of the objects of the store below *folder*."""
-    listed = client.list_objects_v2(Bucket="potstill", Prefix=f"{prefix}/{folder}/")
+    listed = s3_client.list_objects_v2(Bucket="potstill", Prefix=f"{prefix}/{folder}/")
     return [entry["Key"] for entry in listed.get("Contents", ())]
 
 
-def test_large_files_go_in_parts_and_come_in_ranges(s3_settings, tmp_path, client, prefix):
+def test_large_files_go_in_parts_and_come_in_ranges(s3_settings, tmp_path, s3_client, prefix):
     """More than two requests' worth, not a multiple of them; mapped into memory from the local copy."""
     import numpy as np
 
     large = np.random.default_rng(0).bytes(LARGE_BYTES + 12345)
     artifact = obtain(Store(s3_settings), writer(large=large)).artifact
     sizes = [
-        client.head_object(Bucket="potstill", Key=name)["ContentLength"] for name in names(client, prefix, "files")
+        s3_client.head_object(Bucket="potstill", Key=name)["ContentLength"]
+        for name in names(s3_client, prefix, "files")
     ]
     copy = obtain(elsewhere(s3_settings, tmp_path), writer(large=b"never")).artifact
 
@@ -91,15 +92,15 @@ def test_large_files_go_in_parts_and_come_in_ranges(s3_settings, tmp_path, clien
     assert np.memmap(copy.file("large.bin"), mode="r").tobytes() == large
 
 
-def test_the_layout_in_the_bucket_is_the_documented_one(s3_store, client, prefix):
+def test_the_layout_in_the_bucket_is_the_documented_one(s3_store, s3_client, prefix):
     """One manifest, files under the names of their contents, and no lock or probe left."""
     artifact = obtain(s3_store).artifact
     manifest = artifact.manifest()
     files = {f"{prefix}/files/thing/{KEY.digest}/{entry.sha256}" for entry in (*manifest.files, *manifest.measured)}
 
-    assert names(client, prefix, "manifests") == [f"{prefix}/manifests/thing/{KEY.digest}.json"]
-    assert set(names(client, prefix, "files")) == files
-    assert names(client, prefix, "locks") == names(client, prefix, "probes") == []
+    assert names(s3_client, prefix, "manifests") == [f"{prefix}/manifests/thing/{KEY.digest}.json"]
+    assert set(names(s3_client, prefix, "files")) == files
+    assert names(s3_client, prefix, "locks") == names(s3_client, prefix, "probes") == []
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "add", "manifest", "everything"])
@@ -129,23 +130,23 @@ def test_a_damaged_local_copy_is_fetched_again_and_nothing_computed(s3_store, da
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "manifest", "other manifest"])
 def test_damage_in_the_bucket_is_seen_and_the_result_made_and_published_again(
-    s3_settings, tmp_path, client, prefix, damage
+    s3_settings, tmp_path, s3_client, prefix, damage
 ):
     """The manifest goes to quarantine, that is said, and a third machine finds the new result whole."""
     artifact = obtain(Store(s3_settings)).artifact
     (entry,) = (entry for entry in artifact.manifest().files if entry.path == "deep/a.txt")
     file, manifest = f"{prefix}/files/thing/{KEY.digest}/{entry.sha256}", f"{prefix}/manifests/thing/{KEY.digest}.json"
     if damage == "remove":
-        client.delete_object(Bucket="potstill", Key=file)
+        s3_client.delete_object(Bucket="potstill", Key=file)
     elif damage == "manifest":
-        client.put_object(Bucket="potstill", Key=manifest, Body=b"{")
+        s3_client.put_object(Bucket="potstill", Key=manifest, Body=b"{")
     elif damage == "other manifest":
-        stored = client.get_object(Bucket="potstill", Key=manifest)
+        stored = s3_client.get_object(Bucket="potstill", Key=manifest)
         changed = stored["Body"].read().replace(b"a test", b"a joke")
-        client.put_object(Bucket="potstill", Key=manifest, Body=changed, Metadata=stored["Metadata"])
+        s3_client.put_object(Bucket="potstill", Key=manifest, Body=changed, Metadata=stored["Metadata"])
     else:
         content = {"flip": b"paYload", "truncate": b"payloa"}[damage]
-        client.put_object(Bucket="potstill", Key=file, Body=content)
+        s3_client.put_object(Bucket="potstill", Key=file, Body=content)
     progress, calls = Recorder(), []
     again = obtain(elsewhere(s3_settings, tmp_path), writer(calls=calls), progress=progress)
     third = obtain(elsewhere(s3_settings, tmp_path, "third"), writer("must not run"))
@@ -153,16 +154,16 @@ def test_damage_in_the_bucket_is_seen_and_the_result_made_and_published_again(
     assert (again.cached, len(calls), third.cached) == (False, 1, True)
     assert again.artifact.digest == third.artifact.digest == artifact.digest
     assert any("quarantine" in message for message in progress.said)
-    assert len(names(client, prefix, "quarantine")) == 1
+    assert len(names(s3_client, prefix, "quarantine")) == 1
 
 
-def test_a_manifest_that_names_a_file_outside_its_folder_writes_nothing_there(s3_settings, tmp_path, client, prefix):
+def test_a_manifest_that_names_a_file_outside_its_folder_writes_nothing_there(s3_settings, tmp_path, s3_client, prefix):
     """Whoever can write to the bucket cannot write to the disk of those who read it."""
     artifact = obtain(Store(s3_settings)).artifact
     manifest = json.loads(artifact.file(MANIFEST).read_text())
     manifest["files"][0]["path"] = "../../../../../escaped"
     name = f"{prefix}/manifests/thing/{KEY.digest}.json"
-    client.put_object(Bucket="potstill", Key=name, Body=json.dumps(manifest).encode())
+    s3_client.put_object(Bucket="potstill", Key=name, Body=json.dumps(manifest).encode())
     other = elsewhere(s3_settings, tmp_path)
 
     assert other.find("thing", KEY.digest) is None
@@ -219,7 +220,7 @@ def test_records_are_published_once(s3_settings, tmp_path):
     assert second.digest == first.digest
 
 
-def test_a_failing_step_leaves_its_work_and_nothing_in_the_bucket(s3_store, client, prefix):
+def test_a_failing_step_leaves_its_work_and_nothing_in_the_bucket(s3_store, s3_client, prefix):
     """Checkpoints stay on this machine; the lock is free again."""
 
     def fails(out: Path, work: Path):
@@ -230,25 +231,25 @@ def test_a_failing_step_leaves_its_work_and_nothing_in_the_bucket(s3_store, clie
         obtain(s3_store, fails)
 
     assert [path.name for path in s3_store.storage.root.rglob("checkpoint")] == ["checkpoint"]
-    assert [names(client, prefix, folder) for folder in ("manifests", "files", "locks")] == [[], [], []]
+    assert [names(s3_client, prefix, folder) for folder in ("manifests", "files", "locks")] == [[], [], []]
 
 
-def test_files_that_nobody_came_to_publish_are_swept_and_young_ones_are_not(s3_store, client, prefix, monkeypatch):
+def test_files_that_nobody_came_to_publish_are_swept_and_young_ones_are_not(s3_store, s3_client, prefix, monkeypatch):
     """By the server's clock, and never those of a published artifact."""
     from datetime import timedelta
 
     from components.artifacts.storage import s3
 
     artifact = obtain(s3_store).artifact
-    client.put_object(Bucket="potstill", Key=f"{prefix}/files/thing/{'1' * 64}/orphan", Body=b"x")
-    client.create_multipart_upload(Bucket="potstill", Key=f"{prefix}/files/thing/{'1' * 64}/half")
+    s3_client.put_object(Bucket="potstill", Key=f"{prefix}/files/thing/{'1' * 64}/orphan", Body=b"x")
+    s3_client.create_multipart_upload(Bucket="potstill", Key=f"{prefix}/files/thing/{'1' * 64}/half")
     s3_store.storage.sweep("thing")
-    assert any(name.endswith("/orphan") for name in names(client, prefix, "files"))
+    assert any(name.endswith("/orphan") for name in names(s3_client, prefix, "files"))
 
     monkeypatch.setattr(s3, "ABANDONED", timedelta(seconds=-5))
     s3_store.storage.sweep("thing")
-    assert not any(name.endswith("/orphan") for name in names(client, prefix, "files"))
-    assert client.list_multipart_uploads(Bucket="potstill", Prefix=f"{prefix}/").get("Uploads", []) == []
+    assert not any(name.endswith("/orphan") for name in names(s3_client, prefix, "files"))
+    assert s3_client.list_multipart_uploads(Bucket="potstill", Prefix=f"{prefix}/").get("Uploads", []) == []
     shutil.rmtree(artifact.root)
     assert s3_store.find("thing", KEY.digest).digest == artifact.digest
 
@@ -307,7 +308,7 @@ def test_an_all_cached_run_only_reads(s3_settings, proxy):
     assert proxy.done.total() - before == 1
 
 
-def test_a_damaged_artifact_is_not_an_unreachable_one(s3_settings, proxy, client, prefix):
+def test_a_damaged_artifact_is_not_an_unreachable_one(s3_settings, proxy, s3_client, prefix):
     """A page of something in between that knows no objects never sends an artifact to quarantine."""
     obtain(Store(s3_settings))
     proxy.always("page")
@@ -316,4 +317,4 @@ def test_a_damaged_artifact_is_not_an_unreachable_one(s3_settings, proxy, client
     with pytest.raises(StoreError) as caught:
         hasty.find("thing", KEY.digest)
     assert not isinstance(caught.value, ArtifactDamagedError)
-    assert names(client, prefix, "quarantine") == []
+    assert names(s3_client, prefix, "quarantine") == []
