@@ -123,18 +123,57 @@ class Transform(Protocol):
         ...
 
 
-class Draws(Protocol):
-    """The random numbers of B views, one stream for each (seed, sample id, view index)."""
+class Mixing(Protocol):
+    """Makes a view of two samples: the last step of a view, after which it has two labels.
 
-    def integers(self, low: int, high: int, *, purpose: str) -> Tensor:
-        """[B] int64, uniform in low..high inclusive; *purpose* names the stream within a view."""
+    Word 0 of its draws says which sample is the partner; its own words begin at 1.
+    """
+
+    def __call__(self, samples: Tensor, partners: Tensor, draws: Draws) -> Tensor:
+        """[B, *S] uint8 twice, both seen as the steps before left them, and the draws of B views -> [B, *S] uint8."""
+        ...
+
+    def shares(self, draws: Draws) -> Tensor:
+        """[B] float32, 0..1: how much of each view is the sample's own; the rest is its partner's."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """What B mixed views are made of."""
+
+    partners: Tensor
+    """[B] int64, the partner's row in the data set."""
+    share: Tensor
+    """[B] float32: of the sample itself; 1 - share is the partner's."""
+
+
+class Draws(Protocol):
+    """The random numbers of B views: for each (seed, sample id, view index) an endless row of 32-bit words."""
+
+    def integers(self, low: int, high: int, *, word: int) -> Tensor:
+        """[B] int64, uniform in low..high inclusive, made of the word numbered *word*.
+
+        Four words cost as much as one, so a step numbers the words it needs from 0 on.
+        """
+        ...
+
+    def noise(self, count: int) -> Tensor:
+        """[B, count] uint8, uniform, and independent of all words."""
         ...
 
 
 class TransformParams(PluginParams):
     """One step of a view: a file in components/transforms/."""
 
-    def build(self, sample_shape: tuple[int, ...]) -> Transform:
+    def build(self, sample_shape: tuple[int, ...]) -> Transform | Mixing:
+        raise NotImplementedError
+
+
+class MixingParams(TransformParams):
+    """The step of a view that mixes two samples; it comes last."""
+
+    def build(self, sample_shape: tuple[int, ...]) -> Mixing:
         raise NotImplementedError
 
 

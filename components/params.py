@@ -14,6 +14,7 @@ from components import plugins
 from components.contracts import (
     FormatParams,
     Frozen,
+    MixingParams,
     ModelParams,
     ObjectiveParams,
     Severity,
@@ -181,6 +182,15 @@ class ViewParams(Frozen):
     def _views_differ(self) -> ViewParams:
         if self.count > 1 and not self.transforms:
             raise ValueError(f"count is {self.count} but there are no transforms: all views would be the same sample")
+        return self
+
+    @model_validator(mode="after")
+    def _mix_once_and_last(self) -> ViewParams:
+        mixing = [step.name for step in self.transforms if isinstance(step, MixingParams)]
+        if len(mixing) > 1:
+            raise ValueError(f"a view mixes two samples once, and transforms hold {' and '.join(mixing)}: keep one")
+        if mixing and self.transforms[-1].name != mixing[0]:
+            raise ValueError(f"{mixing[0]} must come last in transforms, since a mixed view has two labels: move it")
         return self
 
 

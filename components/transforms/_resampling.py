@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from components.contracts import Draws
+from components.transforms._boxes import BoxSizes, place
 
 MATRIX_BITS = 16
 POSITION_BITS = MATRIX_BITS + 1
@@ -26,6 +27,8 @@ SCALES_PER_UNIT = 1024
 BORDER = 2
 """Pixels around the picture, so that the four neighbours of a clamped position always exist."""
 Fill = int | Literal["edge"]
+FLIP, SHIFT_X, SHIFT_Y, ANGLE, SCALE = range(5)
+AREA, SHAPE, TOP, LEFT = range(4)
 
 
 @lru_cache(maxsize=32)
@@ -83,9 +86,9 @@ class Affine:
     def _motion(self, draws: Draws) -> Motion:
         largest = self.max_shift_pixels
         return Motion(
-            side=1 - 2 * draws.integers(0, int(self.flip), purpose="flip"),
-            shift_x=draws.integers(-largest, largest, purpose="shift_x"),
-            shift_y=draws.integers(-largest, largest, purpose="shift_y"),
+            side=1 - 2 * draws.integers(0, int(self.flip), word=FLIP),
+            shift_x=draws.integers(-largest, largest, word=SHIFT_X),
+            shift_y=draws.integers(-largest, largest, word=SHIFT_Y),
             turn=self._turn(draws) if self.max_angle_index or self.max_scale_index else None,
         )
 
@@ -96,11 +99,25 @@ class Affine:
         return torch.int32 if farthest < 2**31 else torch.int64
 
     def _turn(self, draws: Draws) -> Tensor:
-        angle = draws.integers(0, 2 * self.max_angle_index, purpose="rotate")
-        scale = draws.integers(0, 2 * self.max_scale_index, purpose="scale")
+        angle = draws.integers(0, 2 * self.max_angle_index, word=ANGLE)
+        scale = draws.integers(0, 2 * self.max_scale_index, word=SCALE)
         turn = turn_table(self.max_angle_index).to(angle.device)[angle]
         shrink = shrink_table(self.max_scale_index).to(angle.device)[scale]
         return (turn * shrink[:, None] + (ONE >> 1)) >> MATRIX_BITS
+
+
+@dataclass(frozen=True, slots=True)
+class ResizedCrop:
+    """A box of the picture, blown up to the whole; a `contracts.Transform`."""
+
+    sizes: BoxSizes
+
+    def __call__(self, samples: Tensor, draws: Draws) -> Tensor:
+        """uint8 [B, channels, H, W] -> the same."""
+        height, width = self.sizes.draw(draws, area_word=AREA, shape_word=SHAPE)
+        top = place((self.sizes.height << WEIGHT_BITS) - height, draws, word=TOP)
+        left = place((self.sizes.width << WEIGHT_BITS) - width, draws, word=LEFT)
+        return zoomed(samples, (top, left), (height, width))
 
 
 def shifted(samples: Tensor, motion: Motion, fill: Fill) -> Tensor:
@@ -144,6 +161,26 @@ def _in_weight_units(from_centre: Tensor, length: int) -> Tensor:
     return from_centre.add_(((length - 1) << MATRIX_BITS) + (1 << (drop - 1))).bitwise_right_shift_(drop)
 
 
+def zoomed(samples: Tensor, starts: tuple[Tensor, Tensor], sizes: tuple[Tensor, Tensor]) -> Tensor:
+    """The box at *starts* (y, x) of *sizes* (y, x), blown up to the whole picture, bilinear.
+
+    uint8 [B, channels, H, W] and int64 [B] each, in 1/256 pixel -> uint8 [B, channels, H, W].
+    """
+    height, width = samples.shape[2:]
+    y, x = (_stretched(length, start, size) for length, start, size in zip((height, width), starts, sizes, strict=True))
+    corner = (y >> WEIGHT_BITS)[:, :, None] * width + (x >> WEIGHT_BITS)[:, None, :]
+    weight_y, weight_x = ((position & (WHOLE_WEIGHT - 1)).to(torch.int32) for position in (y, x))
+    packed = _neighbours(samples, corner).view_as(samples)
+    return _blended(packed, weight_x[:, None, None, :], weight_y[:, None, :, None])
+
+
+def _stretched(length: int, start: Tensor, size: Tensor) -> Tensor:
+    """[B, length]: where in the source the centre of each target pixel lies, to the nearest 1/256 pixel."""
+    centres = 2 * torch.arange(length, device=size.device) + 1
+    from_start = (centres * size[:, None] + length).div(2 * length, rounding_mode="floor")
+    return (start[:, None] + from_start - (WHOLE_WEIGHT >> 1)).clamp(0, (length - 1) << WEIGHT_BITS)
+
+
 def _clamped(position: Tensor, length: int) -> Tensor:
     """Into the bordered picture: beyond the border all neighbours are fill, hence the same."""
     return position.clamp(-BORDER, length + BORDER - 2) + BORDER
@@ -179,7 +216,7 @@ def _neighbours(bordered: Tensor, corner: Tensor) -> Tensor:
 
 
 def _blended(packed: Tensor, weight_x: Tensor, weight_y: Tensor) -> Tensor:
-    """int32 [B, channels, P] of four pixels each, int32 [B, 1, P] weights in 1/256 -> uint8 [B, channels, P]."""
+    """int32 [B, channels, ...] of four pixels each, int32 weights in 1/256 that broadcast to it -> uint8, its shape."""
     top_left, top_right, bottom_left, bottom_right = (_byte(packed, place) for place in range(4))
     top = _between(top_left, top_right, weight_x)
     bottom = _between(bottom_left, bottom_right, weight_x)

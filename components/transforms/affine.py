@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from components.contracts import Transform, TransformParams
 from components.errors import BadInputError
+from components.transforms._shapes import image_shape
 
 ANGLES_PER_DEGREE = 64
 SCALES_PER_UNIT = 1024
@@ -58,12 +59,9 @@ class Params(TransformParams):
         )
 
     def _check(self, sample_shape: tuple[int, ...]) -> None:
-        if len(sample_shape) != 3:
-            raise BadInputError(
-                f"transform affine needs images [channels, height, width], and samples are {list(sample_shape)}"
-            )
-        if self.shift_pixels >= min(sample_shape[1:]):
+        _, height, width = image_shape("affine", sample_shape)
+        if self.shift_pixels >= min(height, width):
             raise BadInputError(
                 f"affine.shift_pixels is {self.shift_pixels}, which can push a whole picture of "
-                f"{sample_shape[1]} x {sample_shape[2]} pixels out of sight; at most {min(sample_shape[1:]) - 1}"
+                f"{height} x {width} pixels out of sight; at most {min(height, width) - 1}"
             )

@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from components import plugins
-from components.contracts import TransformParams
-from components.views import ViewDraws
+from components.contracts import Draws, Mixing, MixingParams, TransformParams
+from components.views import ViewDraws, counters_of
+
+COUNT = 12
+SHAPES = [(1, 8, 8), (3, 9, 7)]
 
 
 def _examples() -> list[Any]:
@@ -23,17 +26,32 @@ def _examples() -> list[Any]:
     ]
 
 
+def _mixing_examples() -> list[Any]:
+    return [example for example in _examples() if isinstance(example.values[0], MixingParams)]
+
+
 def _own_examples(params: type) -> list[dict[str, Any]]:
     return params.model_config.get("json_schema_extra", {}).get("examples", [])  # type: ignore[attr-defined]
 
 
-def _draws(rows: slice | list[int]) -> ViewDraws:
-    ids = np.frombuffer(b"".join(hashlib.sha256(bytes([n])).digest()[:16] for n in range(12)), np.uint8).reshape(12, 16)
-    return ViewDraws(ids[rows], seed=1, view=2, device=torch.device("cpu"))
+def _draws(rows: slice | list[int], *, view: int = 2) -> ViewDraws:
+    ids = b"".join(hashlib.sha256(bytes([n])).digest()[:16] for n in range(COUNT))
+    counters = counters_of(np.frombuffer(ids, np.uint8).reshape(COUNT, 16)[rows])
+    return ViewDraws(counters, seed=1, view=view, device=torch.device("cpu"))
 
 
-def _samples(shape: tuple[int, ...]) -> torch.Tensor:
-    return torch.randint(0, 256, (12, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+def _samples(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 256, (COUNT, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def _made(params: TransformParams, samples: torch.Tensor, draws: Draws, partners: torch.Tensor) -> torch.Tensor:
+    step: Any = params.build(tuple(samples.shape[1:]))
+    return step(samples, partners, draws) if isinstance(params, MixingParams) else step(samples, draws)
+
+
+def _fits(params: TransformParams, shape: tuple[int, ...]) -> bool:
+    """Colours cannot be asked of pictures that have none."""
+    return shape[0] == 3 or not (getattr(params, "saturation", 0) or getattr(params, "hue_degrees", 0))
 
 
 def test_every_transform_gives_an_example_of_its_params() -> None:
@@ -43,32 +61,65 @@ def test_every_transform_gives_an_example_of_its_params() -> None:
     assert not without
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 7)])
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("params", _examples())
 def test_samples_in_samples_out(params: TransformParams, shape: tuple[int, ...]) -> None:
     """uint8 [B, *S] comes back as uint8 [B, *S], and what went in is untouched."""
-    samples = _samples(shape)
-    before = samples.clone()
+    shape = shape if _fits(params, shape) else (3, *shape[1:])
+    samples, partners = _samples(shape), _samples(shape, seed=1)
+    before = samples.clone(), partners.clone()
 
-    made = params.build(shape)(samples, _draws(slice(None)))
+    made = _made(params, samples, _draws(slice(None)), partners)
 
     assert (made.dtype, made.shape) == (torch.uint8, samples.shape)
-    assert torch.equal(samples, before)
+    assert torch.equal(samples, before[0])
+    assert torch.equal(partners, before[1])
     assert not torch.equal(made, samples)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("params", _examples())
-def test_a_row_does_not_depend_on_the_others(params: TransformParams) -> None:
+def test_a_row_does_not_depend_on_the_others(params: TransformParams, shape: tuple[int, ...]) -> None:
     """A sample's view is the same alone as among others."""
-    samples, transform = _samples((3, 9, 7)), params.build((3, 9, 7))
+    shape = shape if _fits(params, shape) else (3, *shape[1:])
+    samples, partners = _samples(shape), _samples(shape, seed=1)
 
-    together = transform(samples, _draws(slice(None)))
+    together = _made(params, samples, _draws(slice(None)), partners)
 
-    alone = torch.cat([transform(samples[[row]], _draws([row])) for row in range(12)])
-    assert torch.equal(together, alone)
+    alone = [_made(params, samples[[row]], _draws([row]), partners[[row]]) for row in range(COUNT)]
+    assert torch.equal(together, torch.cat(alone))
+
+
+@pytest.mark.parametrize("params", _examples())
+def test_no_rows_give_no_rows(params: TransformParams) -> None:
+    """An empty batch is nothing special."""
+    nothing = _samples((3, 9, 7))[:0]
+
+    assert _made(params, nothing, _draws([]), nothing).shape == (0, 3, 9, 7)
 
 
 @pytest.mark.parametrize("params", _examples())
 def test_params_survive_a_round_trip_through_json(params: TransformParams) -> None:
     """A view spec that is stored with soft targets reads back equal."""
     assert type(params).model_validate_json(params.model_dump_json()) == params
+
+
+@pytest.mark.parametrize("params", _mixing_examples())
+def test_the_share_is_what_the_pixels_say(params: MixingParams) -> None:
+    """White mixed with black: the mean of a view is the sample's own share, to the rounding of a pixel."""
+    white, black = torch.full((COUNT, 3, 9, 7), 255, dtype=torch.uint8), torch.zeros(COUNT, 3, 9, 7, dtype=torch.uint8)
+    mixing: Mixing = params.build((3, 9, 7))
+
+    for view in range(20):
+        shares = mixing.shares(_draws(slice(None), view=view))
+        made = mixing(white, black, _draws(slice(None), view=view))
+        assert shares.dtype == torch.float32
+        assert (made.double().mean((1, 2, 3)) / 255 - shares.double()).abs().max() <= 0.5 / 255 + 1e-7
+
+
+@pytest.mark.parametrize("params", _mixing_examples())
+def test_a_sample_mixed_with_itself_stays(params: MixingParams) -> None:
+    """Whatever the share."""
+    samples = _samples((3, 9, 7))
+
+    assert torch.equal(params.build((3, 9, 7))(samples, samples, _draws(slice(None))), samples)
