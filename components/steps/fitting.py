@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from components import plugins
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from components.data.packed import PackedData
     from components.steps.step import StepContext
     from components.training.losses import Targets
+    from components.views import ViewBank
 
 METRICS = "metrics.json"
 HISTORY = "history.json"
@@ -32,8 +33,12 @@ def fit(
     seed: int,
     objective: Objective | None = None,
     targets: Targets | None = None,
+    check_views: Callable[[ViewBank], None] | None = None,
 ) -> None:
-    """Train *model* and fill ctx.out: weights, model.json, history.json, and metrics.json of the validation split."""
+    """Train *model* and fill ctx.out: weights, model.json, history.json, and metrics.json of the validation split.
+
+    *check_views* may refuse what is about to be seen.
+    """
     import numpy as np
     import torch
 
@@ -42,13 +47,14 @@ def fit(
     from components.saved_models import save_model
     from components.training.loop import train as run_loop
     from components.training.reproducible import initialised
-    from components.views import ViewBank
+    from components.views import training_bank
 
     data = open_packed(ctx.inputs["data"])
     device = torch.device(device_name(ctx.settings))
     module = initialised(model, data.spec, seed=seed)
-    samples = torch.from_numpy(np.array(data.samples)).to(device)
-    bank = ViewBank(samples, np.asarray(data.sample_ids), views, limit_bytes=ctx.settings.view_bank_bytes)
+    bank = training_bank(data, views, device=device, limit_bytes=ctx.settings.view_bank_bytes)
+    if check_views:
+        check_views(bank)
     result = run_loop(
         model=module,
         samples=data.samples,

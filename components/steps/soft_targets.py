@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from components import contracts, plugins
+from components import plugins
 from components.artifacts.artifact import MEASURED, Artifact, write_json
 from components.contracts import Progress
 from components.errors import BadInputError
@@ -51,10 +51,14 @@ def identity_of(data: Artifact, teacher: Artifact, params: Params) -> Identity:
 
 
 def run(ctx: StepContext) -> None:
-    """Fill ctx.out with soft_targets.json, logits.bin, rows.npy, sample_ids.npy, quality.json and measured/ledger.json."""
+    """Fill ctx.out with soft_targets.json, logits.bin, rows.npy, sample_ids.npy, view_pixels.json and quality.json.
+
+    What making them took lies in measured/ledger.json.
+    """
     from components.artifacts.fingerprint import fingerprint
     from components.data.packed import open_packed
     from components.saved_models import model_digest
+    from components.soft_targets.pixels import VIEW_PIXELS, view_pixels
     from components.soft_targets.quality import quality
     from components.soft_targets.reader import SoftTargets
     from components.soft_targets.writer import write_soft_targets
@@ -79,6 +83,7 @@ def run(ctx: StepContext) -> None:
             teacher_model=model_digest(ctx.inputs["teacher"]),
             fingerprint=machine,
         )
+    write_json(ctx.out / VIEW_PIXELS, view_pixels(asked.bank, asked.rows, asked.num_views))
     labels = open_packed(ctx.inputs["data"]).labels
     figures = quality(SoftTargets.load(ctx.out), labels=labels, teacher=exact, bank=asked.bank, params=chosen)
     write_json(ctx.out / "quality.json", figures)
@@ -111,13 +116,11 @@ def teacher_pass(
 
 def _bank(data: PackedData, views: ViewParams) -> ViewBank:
     """Nothing prepared ahead, since each view is read once."""
-    import numpy as np
     import torch
 
-    from components.views import ViewBank
+    from components.views import training_bank
 
-    samples, sample_ids = np.array(data.samples), np.array(data.sample_ids)
-    return ViewBank(torch.from_numpy(samples), sample_ids, views, limit_bytes=0)
+    return training_bank(data, views, device=torch.device("cpu"), limit_bytes=0)
 
 
 def teachers(teacher: Artifact, params: SoftTargetParams, settings: Settings) -> tuple[Teacher, Teacher]:
@@ -185,10 +188,7 @@ def _earlier(ctx: StepContext, asked: TeacherPass, fingerprint: Mapping[str, Any
     copy = ctx.salvage
     found = [salvaged(copy, ctx.key.digest, fingerprint)] if copy else []
     # The partners of a mixed view are drawn from all samples there are, so that it is another view in another version.
-    if not any(
-        isinstance(transform, getattr(contracts, "MixingParams", ()))
-        for transform in views_asked(ctx.params).transforms
-    ):
+    if not asked.bank.mixes:
         another = donor(
             ctx.store,
             ctx.key,

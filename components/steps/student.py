@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from components import plugins
@@ -13,6 +14,7 @@ from components.steps.step import Step, StepContext
 if TYPE_CHECKING:
     from components.contracts import DataSpec
     from components.soft_targets.reader import SoftTargets
+    from components.views import ViewBank
 
 
 def _reads(params: Params) -> Mapping[str, Any]:
@@ -43,6 +45,7 @@ def _run(ctx: StepContext) -> None:
         seed=student.seed,
         objective=student.objective.build(spec),
         targets=_soft_targets(ctx, spec),
+        check_views=None if student.allow_mismatched_views else partial(_refuse_other_pixels, ctx),
     )
 
 
@@ -60,6 +63,13 @@ def _soft_targets(ctx: StepContext, spec: DataSpec) -> SoftTargets:
     )
     found.matches(wanted, allow_mismatched_views=student.allow_mismatched_views)
     return found
+
+
+def _refuse_other_pixels(ctx: StepContext, bank: ViewBank) -> None:
+    """SoftTargetsRefusedError where the student would see other pixels than the teacher was asked about."""
+    from components.soft_targets.pixels import VIEW_PIXELS, refuse_other_pixels
+
+    refuse_other_pixels(bank, ctx.inputs["soft_targets"].read_json(VIEW_PIXELS))
 
 
 STEP = Step(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from components import plugins
 from components.errors import BadInputError
 from components.params import ViewParams
-from components.views import ViewBank, ViewDraws, counters_of, make_views, philox4x32, pixel_hashes, stream_key
+from components.views import ViewBank, ViewDraws, counters_of, make_views, philox4x32, stream_key
 
 # From kat_vectors of Random123, the authors' own library, for 7 rounds: counter, key, output.
 KNOWN_ANSWERS = [

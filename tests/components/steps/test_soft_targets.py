@@ -131,7 +131,9 @@ def test_a_second_run_is_cached(data: Artifact, teacher: Artifact, store: Store,
     assert (first.cached, second.cached) == (False, True)
     assert first.artifact.digest == second.artifact.digest
     paths = sorted(entry.path for entry in first.artifact.manifest().files)
-    assert paths == ["logits.bin", "quality.json", "rows.npy", "sample_ids.npy", "soft_targets.json"]
+    assert paths == [
+        "logits.bin", "quality.json", "rows.npy", "sample_ids.npy", "soft_targets.json", "view_pixels.json"
+    ]  # fmt: skip
     ledger = first.artifact.measured("ledger.json").read_text()
     assert '"rows_computed": 180' in ledger
 
