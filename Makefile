@@ -26,13 +26,13 @@ $(STAMP): pyproject.toml constraints.txt
 	fi
 	@touch $@
 
-run: setup example-data ## the main job on real data: data -> teacher -> soft targets -> student -> champion
+run: setup example-data ## the main job on real data: from images to a champion
 	$(BIN)/potstill run
 
 example-data: setup ## build the example data registry under var/
 	$(BIN)/potstill example-data
 
-up: setup ## start the local Prefect and MLflow servers in the background
+up: setup ## start the local Prefect and MLflow servers
 	$(BIN)/potstill up
 
 down: setup ## stop them
@@ -71,5 +71,5 @@ lock: ## resolve every dependency again into constraints.txt
 	{ echo "# Every dependency at one version, for all extras. Made by 'make lock'; install with -c."; cat constraints.new; } > constraints.txt
 	rm constraints.new
 
-clean: ## remove the environment and caches of tools (not var/, which holds results)
+clean: ## remove the environment and tools' caches (not var/)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -342,10 +342,11 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
     problems = [problem for override in overrides if (problem := _apply(tree, override))]
     if problems:
         raise ParamsError(_message(path, problems))
+    set_here = [tuple(override.partition("=")[0].split(".")) for override in overrides]
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        problems = [_describe(details, tree, lines) for details in error.errors()]
+        problems = [_describe(details, tree, lines, set_here) for details in error.errors()]
         raise ParamsError(_message(path, problems)) from error
 
 
@@ -402,11 +403,17 @@ def _apply(tree: dict[str, Any], override: str) -> str | None:
     return None
 
 
-def _describe(details: Any, tree: dict[str, Any], lines: Mapping[tuple[str | int, ...], int]) -> str:
+def _describe(
+    details: Any,
+    tree: dict[str, Any],
+    lines: Mapping[tuple[str | int, ...], int],
+    overridden: Sequence[tuple[str, ...]],
+) -> str:
     place = _real_place(details, tree)
     name = ".".join(str(part) for part in place) or "(whole file)"
     line = next((lines[place[:end]] for end in range(len(place), 0, -1) if place[:end] in lines), None)
-    where = f"{name} (line {line})" if line else name
+    is_overridden = any(place[: len(override)] == override for override in overridden)
+    where = f"{name} (overridden)" if is_overridden else f"{name} (line {line})" if line else name
     return f"{where}: {_problem(details, place, tree)}"
 
 

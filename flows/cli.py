@@ -40,8 +40,9 @@ DEFAULT_PARAMS = Path("params.yaml")
 def run(params: ParamsFile = DEFAULT_PARAMS, set_: Overrides = None, data_rev: DataRevision = None) -> None:
     """Run the whole story: data, teacher, soft targets, student, evaluation, gate, champion.
 
-    Whatever was computed before is found by its content and not computed again, so the same command
-    goes on where a killed run stopped. Starts the local servers if none is configured.
+    What was computed before is found by its content: the same command goes on where a killed run stopped.
+
+    Starts the local servers if none is configured.
 
     Example: [bold]potstill run --data-rev v2 --set student.objective.temperature=8[/bold]
     """

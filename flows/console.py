@@ -132,7 +132,8 @@ class ConsoleProgress:
     def step_line(self, title: str, *, cached: bool, producer: str, seconds: float, digest: str) -> None:
         """Replace this thread's live line by the line that says how its step ended."""
         self.finish()
-        self._print(step_line(title, cached=cached, producer=producer, seconds=seconds, digest=digest))
+        width = self.console.width if self.live else None
+        self._print(step_line(title, cached=cached, producer=producer, seconds=seconds, digest=digest, width=width))
 
     def _print(self, text: Text) -> None:
         with self.above():
@@ -238,16 +239,21 @@ def interruptible(progress: ConsoleProgress) -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def step_line(title: str, *, cached: bool, producer: str, seconds: float, digest: str) -> Text:
-    """How a step ended: '✓ train the teacher   Cached (made by run-3f2a91) · 0.1 s · 9ac41d…'."""
-    how = Text(f"Cached (made by {producer})", style="bright_blue") if cached else Text("computed", style="green")
-    return Text.assemble(
-        ("✓ ", "green"),
-        (title.ljust(TITLE_WIDTH), "bold"),
-        " ",
-        how,
-        (f" · {duration(seconds)} · {digest[:6]}…", "dim"),
-    )
+def step_line(
+    title: str, *, cached: bool, producer: str, seconds: float, digest: str, width: int | None = None
+) -> Text:
+    """How a step ended: '✓ train the teacher   Cached (made by run-3f2a91) · 0.1 s · 9ac41d…'.
+
+    Where that is wider than *width* columns, the digest is left out, then the producer.
+    """
+    head = Text.assemble(("✓ ", "green"), (title.ljust(TITLE_WIDTH), "bold"), " ")
+    long, short = (f"Cached (made by {producer})", "Cached") if cached else ("computed", "computed")
+    took, what = f" · {duration(seconds)}", f" · {digest[:6]}…"
+    for how, tail in ((long, took + what), (long, took), (short, took)):
+        line = head + Text(how, style="bright_blue" if cached else "green") + Text(tail, style="dim")
+        if width is None or line.cell_len <= width:
+            break
+    return line
 
 
 def duration(seconds: float) -> str:
@@ -274,10 +280,11 @@ def live_line(task: _Task, width: int) -> Text:
 
 
 def _pairs(values: Mapping[str, float]) -> tuple[list[str], list[float]]:
-    """Known values in their order, then the others; the total is left out where its parts are there."""
-    shown = [name for name in NAMES if name in values] + [name for name in values if name not in NAMES]
-    if "loss_distillation" in values and "loss_hard" in values:
-        shown = [name for name in shown if name != "loss_total"]
+    """Known values in their order, then the others; both parts of a loss instead of the total, or it alone."""
+    two_parts = values.get("loss_distillation") and "loss_hard" in values
+    hidden = {"loss_total"} if two_parts else {"loss_distillation", "loss_hard"} if "loss_total" in values else set()
+    known = [name for name in NAMES if name in values]
+    shown = [name for name in (*known, *(name for name in values if name not in NAMES)) if name not in hidden]
     return shown, [values[name] for name in shown]
 
 

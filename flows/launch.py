@@ -59,12 +59,14 @@ def _run_flow(params_file: Path, overrides: Sequence[str], data_rev: str) -> Ver
 def _last_words(console: Console, params: Params, verdict: Verdict, endpoints: Endpoints) -> None:
     from components.artifacts.store import Store
     from components.report.data import ReportData
+    from components.report.findings import find
     from components.report.table import final_table, to_rich
 
     evaluation = Store(Settings()).find("evaluate", verdict.evaluation_key)
     assert evaluation is not None
     console.print()
     console.print(to_rich(final_table(ReportData(artifacts={"evaluate": evaluation}, params=params))))
+    console.print(f"{find(evaluation.read_json('metrics.json')).headline}.\n", highlight=False)
     colour = "green" if verdict.exit_code == 0 else "yellow"
     console.print(
         f"[bold {colour}]{verdict.student.name} version {verdict.student.version}: {verdict.decision.summary()}[/]"

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from components.artifacts.artifact import Artifact
 from components.artifacts.store import Store
@@ -35,6 +36,8 @@ class Run:
     name: str
     """Of the flow run or stage; results name it as their producer."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    tasks: dict[str, Any] = field(default_factory=dict)
+    """What the orchestrator knows of each task that was handed to it."""
 
     def artifacts(self) -> Mapping[str, Artifact]:
         return {name: outcome.artifact for name, outcome in self.outcomes.items()}

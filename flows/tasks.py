@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
+from prefect.utilities.annotations import quote
 
 from components import records, registry, tracking
 from components.errors import PotstillError, ServerError
@@ -84,6 +85,19 @@ retried = task(
 )
 
 
+def _submit(
+    run: Run, name: str, function: Callable[..., Any], *arguments: Any, after: Sequence[str], about: str | None = None
+) -> Any:
+    """The result of *function*, run as the task *name*; *after* are the tasks that Prefect draws arrows from.
+
+    Arguments are quoted: Prefect would look through all they hold, and draw an arrow from every task that touched it.
+    """
+    named = retried(function).with_options(name=name, task_run_name=name, description=about)
+    waits = [run.tasks[earlier] for earlier in after]
+    future = run.tasks[name] = named.submit(*map(quote, (run, *arguments)), wait_for=waits)
+    return future.result()
+
+
 def open_run(params_file: Path, overrides: Sequence[str], data_rev: str) -> Run:
     """Everything that can be wrong before the first step is said here: parameters, store, tracking server.
 
@@ -118,9 +132,8 @@ def _project_failure(run: Run, failure: str) -> None:
 
 def step(run: Run, name: str, *, after: Sequence[Outcome] = ()) -> Outcome:
     """One step as a task of its own name; *after* are the steps that it stands on."""
-    assert all(outcome.step in run.outcomes for outcome in after)
-    named = retried(_step).with_options(name=name, description=load_step(name).title)
-    outcome: Outcome = named.submit(run, name).result()
+    upstream = [outcome.step for outcome in after]
+    outcome: Outcome = _submit(run, name, _step, name, after=upstream, about=load_step(name).title)
     return outcome
 
 
@@ -135,7 +148,7 @@ def _step(run: Run, name: str) -> Any:
 
 def log_runs(run: Run) -> ProjectedRuns:
     """A parent run with a child for each step, wherever MLflow does not have them yet."""
-    logged: ProjectedRuns = retried(_project).with_options(name="log").submit(run).result()
+    logged: ProjectedRuns = _submit(run, "log", _project, after=tuple(run.outcomes))
     return logged
 
 
@@ -182,7 +195,7 @@ def _locks(run: Run) -> Path:
 
 def register(run: Run, logged: ProjectedRuns) -> Versions:
     """Teacher and student as versions in the registry, found again by digest."""
-    versions: Versions = retried(_register).with_options(name="register").submit(run, logged).result()
+    versions: Versions = _submit(run, "register", _register, logged, after=["log"])
     return versions
 
 
@@ -209,7 +222,7 @@ def _register_one(run: Run, logged: ProjectedRuns, step_name: str, model_name: s
 
 def judge(run: Run, versions: Versions) -> Decision:
     """The gate: candidate against the floor and against the champion on the same holdout."""
-    decision: Decision = retried(_judge).with_options(name="gate").submit(run, versions).result()
+    decision: Decision = _submit(run, "gate", _judge, versions, after=["register"])
     return decision
 
 
@@ -225,7 +238,7 @@ def _judge(run: Run, versions: Versions) -> Decision:
 
 def promote(run: Run, versions: Versions) -> None:
     """Move the alias; the old champion's version stays registered."""
-    retried(_promote).with_options(name="promote").submit(run, versions).result()
+    _submit(run, "promote", _promote, versions, after=["gate"])
 
 
 def _promote(run: Run, versions: Versions) -> None:
@@ -234,7 +247,7 @@ def _promote(run: Run, versions: Versions) -> None:
 
 def report(run: Run, logged: ProjectedRuns, versions: Versions, decision: Decision) -> Path:
     """The report as a page under var/, in MLflow beside the decision, and as Prefect artifacts."""
-    page: Path = retried(_report).with_options(name="report").submit(run, logged, versions, decision).result()
+    page: Path = _submit(run, "report", _report, logged, versions, decision, after=["gate"])
     return page
 
 

@@ -62,12 +62,14 @@ def write_plots(folder: Path, report: ReportData) -> tuple[Path, ...]:
 
 
 def to_markdown(report: ReportData) -> str:
-    """The decision, the table and the finding: what fits in a Prefect artifact or a pull request."""
+    """The decision, the table, the finding and where to look: what fits in a Prefect artifact or a pull request."""
     finding = find(report.metrics)
     decided = [f"**{_headline(report.decision)}**", "", *_reason_lines(report.decision), ""] if report.decision else []
     found = [f"**{finding.headline}.**", "", *(f"- {sentence}" for sentence in finding.sentences)]
-    lines = [f"# {TITLE}", "", *decided, table.to_markdown(table.final_table(report)), *found]
-    return "\n".join(lines) + "\n"
+    links = [f"[{text}]({address})" for text, address, can_be_followed in _links(report.links) if can_be_followed]
+    head = [f"# {_title(report)}", "", _subtitle(report), ""]
+    lines = [*head, *decided, table.to_markdown(table.final_table(report)), *found, "", " · ".join(links)]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def example_figures(report: ReportData) -> dict[str, Figure]:
@@ -114,7 +116,7 @@ def _html(report: ReportData, drawn: Mapping[str, Figure], examples: Mapping[str
         lstrip_blocks=True,
     )
     return environment.get_template("page.html").render(
-        title=f"{TITLE}: {report.params.registry.student}",
+        title=_title(report),
         subtitle=_subtitle(report),
         decision=_decision(report.decision),
         table=table.final_table(report),
@@ -131,6 +133,10 @@ def _html(report: ReportData, drawn: Mapping[str, Figure], examples: Mapping[str
         percent=table.percent,
         duration=table.duration,
     )
+
+
+def _title(report: ReportData) -> str:
+    return f"{TITLE}: {report.params.registry.student}"
 
 
 def _subtitle(report: ReportData) -> str:

@@ -181,4 +181,4 @@ def to_markdown(table: FinalTable) -> str:
 
 
 def _markdown_label(line: Line) -> str:
-    return f"&nbsp;&nbsp;{line.label}" if line.detail else line.label
+    return f"*{line.label}*" if line.detail else line.label

@@ -88,6 +88,14 @@ def test_all_problems_are_said_at_once_with_lines_and_guesses(tmp_path):
     assert "gate.floor (line 12): is required" in message
 
 
+def test_a_problem_of_an_override_names_no_line_of_the_file(file):
+    """The file may be right there."""
+    message = problems(file, ["student.objective.temperature=-1", "data.split={by: hash, tset: 0.3}"])
+
+    assert "student.objective.temperature (overridden): Input should be greater than 0 (is -1)" in message
+    assert "data.split.tset (overridden): no such parameter; did you mean 'test'?" in message
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [

@@ -187,6 +187,31 @@ def test_a_cached_step_says_which_run_made_it():
 
 
 @pytest.mark.parametrize(
+    ("width", "ending"),
+    [
+        (100, "Cached (made by distill-v1-3f2a) · 0.1 s · 9ac41d…"),
+        (80, "Cached (made by distill-v1-3f2a) · 0.1 s"),
+        (78, "Cached · 0.1 s"),
+    ],
+)
+def test_a_step_line_fits_the_terminal(width: int, ending: str):
+    """The digest goes first, then the producer."""
+    title = "check out, decode and split the data"
+    line = step_line(title, cached=True, producer="distill-v1-3f2a", seconds=0.1, digest="9ac41dffff", width=width)
+    assert line.cell_len <= width
+    assert line.plain == f"✓ {title} {ending}"
+
+
+def test_training_on_labels_alone_shows_one_loss():
+    """A distillation part of nothing would only puzzle."""
+    values = {"loss_total": 2.392, "loss_distillation": 0.0, "loss_hard": 2.392, "validation_accuracy": 0.5}
+    line = live_line(_Task("teacher", 100, threading.current_thread(), values=values), 120).plain
+    assert line.endswith("loss 2.392  accuracy 50.0%")
+    assert "distillation" not in line
+    assert "hard" not in line
+
+
+@pytest.mark.parametrize(
     ("seconds", "words"), [(0.06, "0.1 s"), (9.94, "9.9 s"), (12.4, "12 s"), (185, "3:05"), (3723, "1:02:03")]
 )
 def test_durations_are_short(seconds: float, words: str):

@@ -25,6 +25,21 @@ SERVE = (
     *(sys.executable, "-m", "prefect", "flow", "serve", "flows/distill.py:distill", "--name", "often"),
     *("--interval", str(INTERVAL_SECONDS), "--limit", "1"),
 )
+UPSTREAM = {
+    "data": set(),
+    "validate": {"data"},
+    "teacher": {"data"},
+    "soft_targets": {"data", "teacher"},
+    "baseline": {"data"},
+    "student": {"data", "teacher", "soft_targets"},
+    "evaluate": {"data", "teacher", "baseline", "student"},
+    "export": {"student"},
+    "log": {"data", "validate", "teacher", "soft_targets", "baseline", "student", "evaluate", "export"},
+    "register": {"log"},
+    "gate": {"register"},
+    "promote": {"gate"},
+    "report": {"gate"},
+}
 CALL = """
 from flows.tasks import open_run
 from pathlib import Path
@@ -86,6 +101,16 @@ def served(world: World, api: str) -> Iterator[str]:
             process.wait(60)
 
 
+def upstream(api: str, flow_run_id: str) -> dict[str, set[str]]:
+    """Task -> the tasks that Prefect draws arrows from."""
+    tasks = ask(f"{api}/task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run_id]}}})
+    names = {task["id"]: task["name"] for task in tasks}
+    return {
+        task["name"]: {names[source["id"]] for sources in task["task_inputs"].values() for source in sources}
+        for task in tasks
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.service
 def test_a_scheduled_run_starts_and_ends_with_a_champion(world: World, served: str):
@@ -107,6 +132,7 @@ def test_a_scheduled_run_starts_and_ends_with_a_champion(world: World, served: s
     types = [state["type"] for state in sorted(states, key=lambda state: state["timestamp"])]
     assert types[0] == "SCHEDULED"
     assert types[-2:] == ["RUNNING", "COMPLETED"]
+    assert upstream(served, run["id"]) == UPSTREAM
     mlflow = f"http://127.0.0.1:{port_of(world, 'mlflow')}/api/2.0/mlflow"
     champion = ask(f"{mlflow}/registered-models/alias?name=small-student&alias=champion")["model_version"]
     assert {tag["key"]: tag["value"] for tag in champion["tags"]}["flow_run.id"] == run["id"]

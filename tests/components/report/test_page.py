@@ -119,6 +119,17 @@ def test_markdown_says_what_was_decided(make_report, outcome: str, words: str) -
     assert all(reason.text in text for reason in report.decision.reasons)
 
 
+def test_markdown_says_what_it_is_about_and_where_to_look(make_report) -> None:
+    """Data version, models and objective on top; links that can be followed below; no entities, which Prefect shows."""
+    report = dataclasses.replace(make_report(), links={"MLflow run": "http://localhost:5000/#/1", "bad": "file:///etc"})
+    lines = to_markdown(report).splitlines()
+    params = report.params
+    assert lines[0] == f"# Distillation report: {params.registry.student}"
+    assert lines[2].startswith(f"{params.data.path} at {params.data.revision} · teacher {params.teacher.model.name}")
+    assert lines[-1] == "[MLflow run](http://localhost:5000/#/1)"
+    assert "&nbsp;" not in "".join(lines)
+
+
 def test_what_users_write_is_no_markup(make_report, tmp_path: Path) -> None:
     """Class names, lineage and links are escaped and no formulas; only http addresses become links."""
     nasty = "<script>alert(1)</script>"
