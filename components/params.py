@@ -239,13 +239,19 @@ class TeacherParams(Frozen):
 class SoftTargetParams(Frozen):
     """The teacher's raw logits on every view of every training sample."""
 
-    max_kl: float = Field(
-        1e-4, gt=0, description="largest mean KL of the stored rows to the live teacher, at every T asked for"
+    max_kl: float | None = Field(
+        1e-4,
+        gt=0,
+        description="largest mean KL (nats) of the stored rows to the live teacher, at every T asked for; "
+        "null: the least error within max_bytes_per_row",
     )
+    max_bytes_per_row: int | None = Field(None, ge=1, description="largest row on disk, of all classes together")
     temperatures: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (1.0, 2.0, 4.0, 8.0, 20.0), min_length=1, description="where the error is measured"
     )
-    codec: Literal["auto", "fp32", "fp16"] = Field("auto", description="auto: the smallest within max_kl")
+    codec: Literal["auto", "fp32", "fp16", "int8", "int4", "topk"] = Field(
+        "auto", description="auto: the smallest within the bounds; topk: the smallest k within them"
+    )
     batch_size: int = Field(
         256, ge=1, description="fixed, the last batch padded: logits change in the last bits with it"
     )
@@ -260,6 +266,12 @@ class SoftTargetParams(Frozen):
     max_entropy_share: Share = Field(
         0.99, description="mean entropy at T=1 above this share of log C is uniform: refused"
     )
+
+    @model_validator(mode="after")
+    def _bounded(self) -> SoftTargetParams:
+        if self.max_kl is None and self.max_bytes_per_row is None and self.codec in ("auto", "topk"):
+            raise ValueError(f"codec {self.codec} chooses by max_kl or max_bytes_per_row, and both are null: set one")
+        return self
 
 
 class StudentParams(Frozen):

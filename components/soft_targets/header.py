@@ -38,7 +38,9 @@ class Candidate(Frozen):
     codec: str
     row_stride_bytes: int
     error: Mapping[str, Mapping[str, float]] | None
-    """By temperature: mean_kl and p99_kl in nats over all rows; none if it cannot hold the logits."""
+    """By temperature, over the sample: what ErrorMeter says; none if it cannot hold the logits."""
+    largest_logit_error: float | None = None
+    """Of any class in any row of the sample."""
     refused: str | None
     """Why it was not eligible."""
 
@@ -65,12 +67,14 @@ class Header(Frozen):
     """Digest of what decides the teacher's answers; the same for one model brought to several data versions."""
     row_offsets: None = None
     """Reserved: where a sample's rows begin, for workloads with more than one row a sample."""
+    draws_per_row: None = None
+    """Reserved: of how many classes drawn at random a row consists, where it is a sample of the teacher's distribution."""
     batch_size: int
     """Of the teacher's forward pass."""
     precision: str
     memory_format: str = "contiguous"
     error: Mapping[str, Mapping[str, float]]
-    """By temperature: mean_kl and p99_kl in nats between the teacher's rows and the stored ones."""
+    """By temperature: mean_kl, p99_kl, gradient_error and gradient_bias between the teacher's rows and the stored ones."""
     rows_measured: int = 0
     """On how many rows, in whole chunks spread evenly over the file."""
     precision_error: Mapping[str, Mapping[str, float]] | None = None

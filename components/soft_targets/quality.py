@@ -10,7 +10,8 @@ import numpy as np
 from components.contracts import UNLABELLED
 from components.errors import SoftTargetsRefusedError
 from components.evaluation import metrics
-from components.soft_targets.codec import CODECS, measure
+from components.soft_targets.codec import codec_named, decode
+from components.soft_targets.error import measure
 from components.soft_targets.teacher_pass import ask
 
 if TYPE_CHECKING:
@@ -52,10 +53,7 @@ def quality(
 
 
 def _decoded(targets: SoftTargets, part: slice) -> NDArray[np.float32]:
-    stored = targets.stored[part].copy()
-    logits = np.empty((len(stored), targets.num_classes), dtype=np.float32)
-    CODECS[targets.header.codec].decode(stored, logits)
-    return logits
+    return decode(codec_named(targets.header.codec), targets.stored[part].copy(), targets.num_classes)
 
 
 def _chunks(targets: SoftTargets) -> Iterator[NDArray[np.float32]]:
@@ -122,9 +120,7 @@ def _some_places(num_rows: int, seed: int) -> NDArray[np.int64]:
 
 
 def _decoded_at(targets: SoftTargets, flat: NDArray[np.int64]) -> NDArray[np.float32]:
-    logits = np.empty((len(flat), targets.num_classes), dtype=np.float32)
-    CODECS[targets.header.codec].decode(targets.stored[flat], logits)
-    return logits
+    return decode(codec_named(targets.header.codec), targets.stored[flat], targets.num_classes)
 
 
 def _live(teacher: Teacher, bank: ViewBank, rows: NDArray[np.int64], view: int, batch_size: int) -> NDArray[np.float32]:
@@ -157,7 +153,7 @@ def _problems(figures: Mapping[str, Any], params: SoftTargetParams) -> Iterator[
             f"soft_targets.max_entropy_share = {params.max_entropy_share:g}: as good as uniform (an untrained teacher?)"
         )
     for temperature, error in figures["live"]["kl"].items():
-        if error["mean_kl"] > params.max_kl:
+        if params.max_kl is not None and error["mean_kl"] > params.max_kl:
             yield (
                 f"mean KL to the live teacher is {error['mean_kl']:.3g} nats at T={temperature} over "
                 f"{figures['live']['rows']} random rows, above soft_targets.max_kl = {params.max_kl:g}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from components.errors import ArtifactDamagedError, BadInputError, SoftTargetsRefusedError, some_of
-from components.soft_targets.codec import CODECS
+from components.soft_targets.codec import EXACT, codec_named
 from components.soft_targets.header import LOGITS, ROWS, Header, Identity, differences, read_header
 
 if TYPE_CHECKING:
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from components.artifacts.artifact import Artifact
+
+
+class _Buffer(NamedTuple):
+    """Memory for a batch, used again for every batch of its size."""
+
+    taken: NDArray[np.uint8]
+    decode: Callable[[], None]
+    logits: Tensor
 
 
 class SoftTargets:
@@ -26,9 +35,10 @@ class SoftTargets:
         self.header = header
         self.rows = rows
         self.stored = stored
-        self._codec = CODECS[header.codec]
+        self._codec = codec_named(header.codec)
         self._place = _places(rows)
-        self._buffers: dict[int, tuple[NDArray[np.uint8], NDArray[np.float32], Tensor]] = {}
+        self._views = stored.reshape(header.num_views, len(rows), header.row_stride_bytes)
+        self._buffers: dict[int, _Buffer] = {}
 
     @classmethod
     def open(cls, artifact: Artifact) -> SoftTargets:
@@ -39,13 +49,9 @@ class SoftTargets:
     def load(cls, folder: Path) -> SoftTargets:
         """Map the files in *folder*.
 
-        ArtifactDamagedError: header and files do not fit each other. SoftTargetsRefusedError: another schema.
+        ArtifactDamagedError: header and files do not fit each other. SoftTargetsRefusedError: another schema or codec.
         """
         header = read_header(folder)
-        if header.codec not in CODECS:
-            raise SoftTargetsRefusedError(
-                f"soft targets refused: codec {header.codec!r} is none of {', '.join(CODECS)}"
-            )
         _check_size(folder / LOGITS, header)
         # A plain array over the mapping: indexing np.memmap itself is several times slower.
         stored = np.asarray(np.memmap(folder / LOGITS, dtype=np.uint8, mode="r"))
@@ -72,27 +78,39 @@ class SoftTargets:
     def gather(self, rows: Tensor, view: int) -> Tensor:
         """Logits of view *view* (mod num_views) of data set *rows*; int64 [B] -> float32 [B, C] in host memory.
 
-        The result is a buffer that the next gather of as many rows overwrites. BadInputError: a row is not stored.
+        The result is a buffer that the next batch of as many rows overwrites. BadInputError: a row is not stored.
         """
-        taken, decoded, tensor = self._buffer(len(rows))
-        self.read(self._flat(rows.cpu().numpy(), view % self.num_views), taken)
-        self._codec.decode(taken, decoded)
-        return tensor
+        return self.take(self.places(rows), view)
 
-    def read(self, flat: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        """Encoded rows at *flat* places 0..V*N-1 into *out*; int64 [B], uint8 [B, row stride]."""
-        # 'clip' spares a second buffer; the places have been checked.
-        np.take(self.stored, flat, axis=0, out=out, mode="clip")
+    def places(self, rows: Tensor) -> Tensor:
+        """Where data set *rows* lie, int64 [N] -> int64 [N], looked up and checked once for a whole epoch.
 
-    def _flat(self, rows: NDArray[np.int64], view: int) -> NDArray[np.int64]:
+        BadInputError: a row is not stored.
+        """
+        import torch
+
+        asked = rows.cpu().numpy()
         try:
-            places = self._place.take(rows)
+            places = self._place.take(asked)
         except IndexError:
             places = np.array([-1])
         # The sign bit of one tells of a row that is not stored, that of the other of a negative one.
-        if len(places) and np.minimum.reduce(places | rows) < 0:
-            raise BadInputError(self._unknown(rows))
-        return places + view * len(self.rows)
+        if len(places) and np.minimum.reduce(places | asked) < 0:
+            raise BadInputError(self._unknown(asked))
+        return torch.from_numpy(places)
+
+    def take(self, places: Tensor, view: int) -> Tensor:
+        """Like `gather`, of what `places` found."""
+        buffer = self._read(places, view)
+        buffer.decode()
+        return buffer.logits
+
+    def _read(self, places: Tensor, view: int) -> _Buffer:
+        """Rows as they are stored, into the buffer for as many."""
+        buffer = self._buffers.get(len(places)) or self._new_buffer(len(places))
+        # 'clip' spares a second buffer; the places have been checked.
+        self._views[view % len(self._views)].take(places.numpy(), axis=0, out=buffer.taken, mode="clip")
+        return buffer
 
     def _unknown(self, rows: NDArray[np.int64]) -> str:
         unknown = np.setdiff1d(rows, self.rows).tolist()
@@ -101,18 +119,15 @@ class SoftTargets:
             f"they hold the {len(self.rows)} rows of the training split"
         )
 
-    def _buffer(self, num_rows: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], Tensor]:
-        if num_rows not in self._buffers:
-            self._buffers[num_rows] = self._new_buffer(num_rows)
-        return self._buffers[num_rows]
-
-    def _new_buffer(self, num_rows: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], Tensor]:
+    def _new_buffer(self, num_rows: int) -> _Buffer:
         import torch
 
         decoded = np.empty((num_rows, self.num_classes), dtype=np.float32)
-        exact = self.header.codec == "fp32" and np.little_endian
+        exact = self.header.codec == EXACT and np.little_endian
         taken = decoded.view(np.uint8) if exact else np.empty((num_rows, self.header.row_stride_bytes), dtype=np.uint8)
-        return taken, decoded, torch.from_numpy(decoded)
+        buffer = _Buffer(taken, self._codec.decoder(taken, decoded), torch.from_numpy(decoded))
+        self._buffers[num_rows] = buffer
+        return buffer
 
 
 def _places(rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,9 +13,10 @@ import numpy as np
 
 from components.artifacts.artifact import sha256_of
 from components.errors import BadInputError, SoftTargetsRefusedError
-from components.soft_targets.choice import EXACT, beyond, choose, sample_chunks
+from components.soft_targets.choice import beyond, choose, sample_chunks
 from components.soft_targets.chunks import Chunk, ChunkFiles, cannot_write
-from components.soft_targets.codec import ErrorMeter, codec_named
+from components.soft_targets.codec import EXACT, codec_named
+from components.soft_targets.error import ErrorMeter
 from components.soft_targets.header import LOGITS, ROWS, SAMPLE_IDS, Candidate, Header, Identity, write_header
 from components.soft_targets.sources import Committed, Copied, Source, blocks
 from components.soft_targets.teacher_pass import Teacher, TeacherPass
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
     from components.contracts import Progress
     from components.params import SoftTargetParams
-    from components.soft_targets.codec import Codec, ErrorTable
+    from components.soft_targets.codec import Codec
     from components.soft_targets.earlier import Earlier
+    from components.soft_targets.error import ErrorTable
     from components.views import ViewBank
 
 Workers = Callable[[Sequence["NDArray[np.int64]"], str, ChunkFiles], Iterator[tuple[int, float]]]
@@ -328,7 +330,8 @@ class _Encoded:
 
 
 def _as_logits(rows: NDArray[np.uint8], num_classes: int) -> NDArray[np.float32]:
-    return rows.view("<f4").reshape(-1, num_classes).astype(np.float32, copy=False)
+    """A writable copy."""
+    return rows.view("<f4").reshape(-1, num_classes).astype(np.float32)
 
 
 def _is_there(files: ChunkFiles, places: NDArray[np.int64]) -> bool:

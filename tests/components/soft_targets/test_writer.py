@@ -14,7 +14,8 @@ import torch
 
 from components.contracts import NoProgress
 from components.errors import BadInputError, InterruptedRunError, SoftTargetsRefusedError, StoreError
-from components.soft_targets.codec import CODECS, measure, round_trip
+from components.soft_targets.codec import CODECS, round_trip
+from components.soft_targets.error import measure
 from components.soft_targets.header import Identity, read_header
 from components.soft_targets.reader import SoftTargets
 
@@ -214,7 +215,7 @@ def test_no_rows_are_refused(make: Maker) -> None:
 
 
 def test_the_smallest_codec_within_the_bound_is_chosen(make: Maker) -> None:
-    """fp16 where its error is allowed, fp32 where it is not; both were weighed on every row."""
+    """fp16 where its error is allowed, fp32 where it is not; all were weighed, those of equal size from the most exact on."""
     loose = read_header(make(max_kl=1e-4)[0])
     tight = read_header(make(max_kl=1e-15)[0])
 
@@ -222,7 +223,7 @@ def test_the_smallest_codec_within_the_bound_is_chosen(make: Maker) -> None:
     assert 0 < loose.error["1"]["mean_kl"] <= 1e-4
     assert (tight.codec, tight.row_stride_bytes) == ("fp32", 16)
     assert {row["mean_kl"] for row in tight.error.values()} == {0.0}
-    assert [candidate.codec for candidate in tight.candidates] == ["fp16", "fp32"]
+    assert [candidate.codec for candidate in tight.candidates] == ["fp16", "int8", "int4", "fp32"]
     assert "max_kl is 1e-15" in str(tight.candidates[0].refused)
 
 

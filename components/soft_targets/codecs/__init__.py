@@ -1,0 +1,1 @@
+"""Forms in which rows of logits are stored, one module a family."""
