@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -204,6 +204,21 @@ class Objective(Protocol):
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What the objective itself learns; empty for most."""
+        ...
+
+
+@runtime_checkable
+class ClosedForm(Protocol):
+    """An objective that knows its gradient, which spares the training loop the graph that autograd would build.
+
+    For objectives of logits alone, that learn nothing themselves and take their rows one by one.
+    """
+
+    def rows_and_gradient(self, student: Signals, teacher: Signals, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What calling the objective gives, [N], and the gradient of each row's loss on the student's logits, [N, C].
+
+        Of logits that are outside any graph; both results are new tensors.
+        """
         ...
 
 

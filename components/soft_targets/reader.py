@@ -80,36 +80,33 @@ class SoftTargets:
 
         The result is a buffer that the next batch of as many rows overwrites. BadInputError: a row is not stored.
         """
-        return self.take(self.places(rows), view)
+        return self.take(self.places(rows.cpu().numpy()), view)
 
-    def places(self, rows: Tensor) -> Tensor:
+    def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where data set *rows* lie, int64 [N] -> int64 [N], looked up and checked once for a whole epoch.
 
         BadInputError: a row is not stored.
         """
-        import torch
-
-        asked = rows.cpu().numpy()
         try:
-            places = self._place.take(asked)
+            places = self._place.take(rows)
         except IndexError:
             places = np.array([-1])
         # The sign bit of one tells of a row that is not stored, that of the other of a negative one.
-        if len(places) and np.minimum.reduce(places | asked) < 0:
-            raise BadInputError(self._unknown(asked))
-        return torch.from_numpy(places)
+        if len(places) and np.minimum.reduce(places | rows) < 0:
+            raise BadInputError(self._unknown(rows))
+        return places
 
-    def take(self, places: Tensor, view: int) -> Tensor:
+    def take(self, places: NDArray[np.int64], view: int) -> Tensor:
         """Like `gather`, of what `places` found."""
         buffer = self._read(places, view)
         buffer.decode()
         return buffer.logits
 
-    def _read(self, places: Tensor, view: int) -> _Buffer:
+    def _read(self, places: NDArray[np.int64], view: int) -> _Buffer:
         """Rows as they are stored, into the buffer for as many."""
         buffer = self._buffers.get(len(places)) or self._new_buffer(len(places))
         # 'clip' spares a second buffer; the places have been checked.
-        self._views[view % len(self._views)].take(places.numpy(), axis=0, out=buffer.taken, mode="clip")
+        self._views[view % len(self._views)].take(places, axis=0, out=buffer.taken, mode="clip")
         return buffer
 
     def _unknown(self, rows: NDArray[np.int64]) -> str:

@@ -168,7 +168,7 @@ class _Taken:
 
     step: int
     watched: tuple[Tensor, ...]
-    """Total, distillation and hard loss, and the norm of the gradient where it is clipped."""
+    """Distillation and hard loss, and the norm of the gradient where it is clipped."""
     num_rows: int
     num_labelled: int
 
@@ -219,9 +219,8 @@ class _Loop:
         # Optimizer.zero_grad does the same with ten times the ceremony, which a small student would feel.
         for weight in self.weights:
             weight.grad = None
-        losses.total.backward()
-        parts = (losses.total.detach(), losses.distillation.detach(), losses.hard.detach())
-        watched = (*parts, *self._clip())
+        losses.backward()
+        watched = (losses.distillation, losses.hard, *self._clip())
         self.optimizer.step()
         self.taken.append(_Taken(self.step, watched, losses.num_rows, losses.num_labelled))
         self.step += 1
@@ -244,8 +243,8 @@ class _Loop:
         for taken, values in zip(self.taken, self._values(), strict=True):
             if not all(map(math.isfinite, values)):
                 raise self._diverged("the loss or its gradient", taken.step)
-            total, distillation, hard = values[:3]
-            parts = (total, distillation, hard)
+            distillation, hard = values[:2]
+            parts = (self.loss.total(distillation, hard), distillation, hard)
             self.history.sums.add(parts, num_rows=taken.num_rows, num_labelled=taken.num_labelled)
         self.taken.clear()
 

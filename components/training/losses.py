@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from components.contracts import UNLABELLED, Batch, Objective, Signals, Workload
+from components.contracts import UNLABELLED, Batch, ClosedForm, Objective, Signals, Workload
 from components.params import TrainParams
 
 
@@ -27,33 +27,76 @@ class Views(Protocol):
 class Targets(Protocol):
     """What the teacher said; components/soft_targets/reader.py has the real one."""
 
-    def gather(self, rows: Tensor, view: int) -> Tensor:
-        """Rows of the data set, int64 [B] -> float32 logits [B, C], valid until the next call."""
+    def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where rows of the data set are stored, int64 [N] -> int64 [N]; BadInputError if one is not there."""
+        ...
+
+    def take(self, places: NDArray[np.int64], view: int) -> Tensor:
+        """What `places` found, int64 [B] -> float32 logits [B, C], valid until the next call."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A batch by its rows in the data set, int64 [B]."""
+    """A batch, brought to where the model is before its epoch begins."""
 
-    host: Tensor
-    device: Tensor
-    """The same, where the model is."""
-    labelled: Tensor | None
-    """Places 0..B-1 of the labelled ones, on the device; None where all are."""
+    index: Tensor
+    """[B] int64, in the data set."""
+    labels: Tensor
+    """[B] int64; UNLABELLED where there is none."""
+    labelled: Tensor
+    """[B] bool."""
+    labelled_places: Tensor | None
+    """Places 0..B-1 of the labelled ones; None where all are."""
+    stored: NDArray[np.int64]
+    """[B], where their soft targets lie."""
 
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Of one batch; scalars on the device."""
+    """Of one batch; scalars on the device that no gradient flows through."""
 
-    total: Tensor
     distillation: Tensor
     """Mean over all rows."""
     hard: Tensor
     """Mean over the labelled rows, 0 if there are none."""
     num_rows: int
     num_labelled: int
+    roots: tuple[Tensor, ...]
+    """Where the gradient starts: losses of rows, or logits."""
+    gradients: tuple[Tensor, ...]
+    """Of the number that is minimised, on each of the roots."""
+
+    def backward(self) -> None:
+        """Add the gradient of the number that is minimised to that of the weights.
+
+        The mean of each part and their weighted sum are only measured: in a graph they would be seven more nodes.
+        """
+        torch.autograd.backward(self.roots, self.gradients)
+
+
+class _Share(NamedTuple):
+    """What every row counts in the number that is minimised."""
+
+    each: Tensor
+    """[M], the same M times."""
+    one: Tensor
+    """The same as a scalar."""
+
+
+class _Part(NamedTuple):
+    """One part of the loss."""
+
+    losses: Tensor
+    """[M], one a row."""
+    root: Tensor
+    """The same in the graph, or the logits that *slope* is a gradient on."""
+    slope: Tensor | None = None
+    """[B, C], of each row's loss."""
+
+    def gradient(self, share: _Share) -> Tensor:
+        """On the root."""
+        return share.each if self.slope is None else self.slope.mul_(share.one)
 
 
 class BatchLoss:
@@ -75,27 +118,58 @@ class BatchLoss:
         self.views, self.objective, self.targets = views, objective, targets
         self.is_labelled = labels != UNLABELLED
         self.labels = torch.from_numpy(labels).to(device)
+        self.alpha = objective.alpha if objective else 0.0
+        self.closed_form = objective if isinstance(objective, ClosedForm) else None
         self.zero = torch.zeros((), device=device)
+        self.nothing = _Part(losses=torch.empty(0, device=device), root=torch.empty(0, device=device))
+        self.shares: dict[tuple[int, torch.dtype, float], _Share] = {}
 
     def rows(self, batches: Sequence[NDArray[np.int64]]) -> list[Rows]:
-        """Rows of the batches of an epoch, brought to the device at once so that no step waits for its own."""
-        return [self._rows(batch) for batch in batches]
+        """The batches of an epoch, brought to the device and looked up at once so that no step waits for its own."""
+        rows, sizes = np.concatenate(batches), [len(batch) for batch in batches]
+        index = torch.from_numpy(rows).to(self.device)
+        labels = self.labels.index_select(0, index)
+        stored = self.targets.places(rows) if self.targets else rows
+        columns = (column.split(sizes) for column in (index, labels, labels != UNLABELLED))
+        places = [self._labelled_places(batch) for batch in batches]
+        return [Rows(*parts) for parts in zip(*columns, places, np.split(stored, np.cumsum(sizes[:-1])), strict=True)]
 
-    def _rows(self, batch: NDArray[np.int64]) -> Rows:
-        host, labelled = torch.from_numpy(batch), self.is_labelled[batch]
-        places = None if labelled.all() else torch.from_numpy(np.flatnonzero(labelled)).to(self.device)
-        return Rows(host, host.to(self.device), places)
+    def _labelled_places(self, batch: NDArray[np.int64]) -> Tensor | None:
+        labelled = self.is_labelled[batch]
+        return None if labelled.all() else torch.from_numpy(np.flatnonzero(labelled)).to(self.device)
 
     def __call__(self, rows: Rows, *, view: int, done: float) -> Losses:
         """Of *rows* seen as *view*, with the share *done* of the training behind."""
-        logits = self._logits(rows.device, view)
-        labels = self.labels.index_select(0, rows.device)
-        hard, num_labelled = self._hard_part(logits, labels, rows.labelled)
-        if self.objective is None:
-            return Losses(hard, self.zero, hard, len(labels), num_labelled)
-        distillation = self._distillation_part(logits, labels, rows, view, done)
-        alpha = self.objective.alpha
-        return Losses(alpha * distillation + (1 - alpha) * hard, distillation, hard, len(labels), num_labelled)
+        logits = self._logits(rows.index, view)
+        hard = self._hard_part(logits, rows)
+        distillation = self._distillation_part(logits, rows, view, done)
+        weighted = ((distillation, self.alpha), (hard, 1 - self.alpha))
+        counting = [
+            (part, self._share(part.losses, weight)) for part, weight in weighted if weight and len(part.losses)
+        ]
+        return Losses(
+            distillation=self._mean(distillation.losses),
+            hard=self._mean(hard.losses),
+            num_rows=len(rows.labels),
+            num_labelled=len(hard.losses),
+            roots=tuple(part.root for part, _ in counting),
+            gradients=tuple(part.gradient(share) for part, share in counting),
+        )
+
+    def total(self, distillation: float, hard: float) -> float:
+        """The number that is minimised, from the means of its parts."""
+        return self.alpha * distillation + (1 - self.alpha) * hard
+
+    def _mean(self, losses: Tensor) -> Tensor:
+        return torch.dot(losses.detach(), self._share(losses, 1.0).each) if len(losses) else self.zero
+
+    def _share(self, losses: Tensor, weight: float) -> _Share:
+        """*weight*, divided among so many losses; made once for each size of batch."""
+        asked = (len(losses), losses.dtype, weight)
+        if asked not in self.shares:
+            each = torch.full_like(losses, weight / len(losses), requires_grad=False)
+            self.shares[asked] = _Share(each, each[0])
+        return self.shares[asked]
 
     def _logits(self, index: Tensor, view: int) -> Tensor:
         """Float32 [B, C], whatever the precision of the forward pass."""
@@ -111,18 +185,25 @@ class BatchLoss:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
 
-    def _hard_part(self, logits: Tensor, labels: Tensor, labelled: Tensor | None) -> tuple[Tensor, int]:
-        """Mean over the labelled rows, and how many they are."""
-        if labelled is not None:
-            logits, labels = logits.index_select(0, labelled), labels.index_select(0, labelled)
+    def _hard_part(self, logits: Tensor, rows: Rows) -> _Part:
+        """Losses of the labelled rows."""
+        labels, places = rows.labels, rows.labelled_places
+        if places is not None:
+            logits, labels = logits.index_select(0, places), labels.index_select(0, places)
         if not len(labels):
-            return self.zero, 0
+            return self.nothing
         losses = self.workload.hard_label_loss(logits, labels, label_smoothing=self.params.label_smoothing)
-        return losses.mean(), len(labels)
+        return _Part(losses, root=losses)
 
-    def _distillation_part(self, logits: Tensor, labels: Tensor, rows: Rows, view: int, done: float) -> Tensor:
-        assert self.objective is not None
+    def _distillation_part(self, logits: Tensor, rows: Rows, view: int, done: float) -> _Part:
+        """Losses of all rows; none without an objective."""
+        if self.objective is None:
+            return self.nothing
         assert self.targets is not None
-        said = self.targets.gather(rows.host, view).to(self.device)
-        batch = Batch(labels=labels, labelled=labels != UNLABELLED, sample_index=rows.device, progress=done)
-        return self.objective(Signals(logits), Signals(said), batch).mean()
+        said = Signals(self.targets.take(rows.stored, view).to(self.device))
+        batch = Batch(labels=rows.labels, labelled=rows.labelled, sample_index=rows.index, progress=done)
+        if self.closed_form:
+            losses, slope = self.closed_form.rows_and_gradient(Signals(logits.detach()), said, batch)
+            return _Part(losses, root=logits, slope=slope)
+        losses = self.objective(Signals(logits), said, batch)
+        return _Part(losses, root=losses)

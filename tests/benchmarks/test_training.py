@@ -39,8 +39,11 @@ MODELS: dict[str, tuple[ModelParams, int]] = {
 class Said:
     """Soft targets in memory, so that both loops read them the same way."""
 
-    def gather(self, rows: Tensor, _: int) -> Tensor:
-        return SAID.index_select(0, rows)
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        return rows
+
+    def take(self, rows: np.ndarray, _: int) -> Tensor:
+        return SAID.index_select(0, torch.from_numpy(rows))
 
 
 def plain(model_params: ModelParams, epochs: int, *, distil: bool) -> float:

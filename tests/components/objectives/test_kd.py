@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.contracts import Batch, Signals
-from components.objectives.kd import Params, SoftenedKL
+from components.objectives._softened_kl import SoftenedKL
+from components.objectives.kd import Params
 
 ANY_BATCH = Batch(labels=torch.zeros(1), labelled=torch.ones(1), sample_index=torch.zeros(1), progress=0.0)
 
