@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from components import plugins
-from components.contracts import Batch, DataSpec, Objective, ObjectiveParams, Signals
+from components.contracts import Batch, ClosedForm, DataSpec, Objective, ObjectiveParams, Signals
 
 NAMES = plugins.available("objectives")
 SPEC = DataSpec((1, 8, 8), tuple("abcdefg"), (0.5,), (0.25,), num_train=100)
@@ -67,6 +67,22 @@ def test_order_of_rows_does_not_matter(name: str) -> None:
         objective(Signals(student[order]), Signals(teacher[order]), permuted),
         objective(Signals(student), Signals(teacher), batch)[order],
     )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_closed_form_is_what_autograd_finds(name: str) -> None:
+    """Where an objective offers its gradient itself, losses and gradient are those of calling it, in float64."""
+    objective = built(name)
+    if not isinstance(objective, ClosedForm):
+        pytest.skip("offers none")
+    student, teacher, batch = rows(3)
+    leaf, teacher = student.double().requires_grad_(), teacher.double()
+    called = objective(Signals(leaf), Signals(teacher), batch)
+    called.sum().backward()
+    losses, gradient = objective.rows_and_gradient(Signals(student.double()), Signals(teacher), batch)
+
+    torch.testing.assert_close(losses, called.detach(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(gradient, leaf.grad, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.contracts import Batch, Signals
-from components.objectives._softened_kl import SoftenedKL
+from components.objectives._softened_kl import FEW_CLASSES, SoftenedKL
 from components.objectives.kd import Params
 
 ANY_BATCH = Batch(labels=torch.zeros(1), labelled=torch.ones(1), sample_index=torch.zeros(1), progress=0.0)
@@ -61,6 +61,44 @@ def test_gradient_is_the_difference_of_the_softened_probabilities() -> None:
 
     torch.testing.assert_close(found, 4 * ((student / 4).softmax(1) - (teacher / 4).softmax(1)))
     assert torch.autograd.gradcheck(lambda logits: kd(logits, teacher, 4.0), student)
+
+
+@given(
+    count=st.integers(0, 9),
+    num_classes=st.integers(1, 40),
+    temperature=st.floats(0.25, 20),
+    scale=st.floats(0, 30),
+    seed=st.integers(0, 2**32),
+)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str)
+def test_closed_form_is_autograd(
+    dtype: torch.dtype, tolerance: float, count: int, num_classes: int, temperature: float, scale: float, seed: int
+) -> None:
+    """Losses and gradient of any shape, sharpness and T, relative to the largest of them; the logits stay as they were."""
+    generator = torch.Generator().manual_seed(seed)
+    student, teacher = torch.randn(2, count, num_classes, generator=generator, dtype=torch.float64).mul(scale).to(dtype)
+    kept = student.clone(), teacher.clone()
+    leaf = student.double().requires_grad_()
+    expected = kd(leaf, teacher.double(), temperature)
+    expected.sum().backward()
+    objective = SoftenedKL(temperature=temperature, alpha=1.0)
+    losses, gradient = objective.rows_and_gradient(Signals(student), Signals(teacher), ANY_BATCH)
+
+    size = max(1.0, temperature**2, *expected.abs().tolist())
+    assert losses.dtype == gradient.dtype == dtype
+    torch.testing.assert_close(losses.double(), expected.detach(), rtol=0, atol=tolerance * size)
+    torch.testing.assert_close(gradient.double(), leaf.grad, rtol=0, atol=tolerance * size)
+    assert torch.equal(student, kept[0])
+    assert torch.equal(teacher, kept[1])
+
+
+def test_few_and_many_classes_are_one_function() -> None:
+    """Either side of the number of classes at which the layout changes, an extra class of no weight changes nothing."""
+    student, teacher = torch.randn(2, 6, FEW_CLASSES - 1, generator=torch.Generator().manual_seed(2)).unbind()
+    impossible = torch.full((6, 1), -1e4)
+    wider = [torch.cat((logits, impossible), dim=1) for logits in (student, teacher)]
+
+    torch.testing.assert_close(kd(*wider, 2.0), kd(student, teacher, 2.0))
 
 
 def test_half_precision_is_widened() -> None:
