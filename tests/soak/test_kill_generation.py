@@ -49,7 +49,8 @@ def phase(store: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "num_kills", [pytest.param(10, marks=pytest.mark.slow), pytest.param(200, marks=pytest.mark.soak)]
+    "num_kills",
+    [pytest.param(10, marks=pytest.mark.slow), pytest.param(200, marks=[pytest.mark.soak, pytest.mark.timeout(7200)])],
 )
 def test_kills_while_generating_and_training_change_nothing(run: Run, tmp_path: Path, num_kills: int) -> None:
     """The same digests each time, and no committed chunk is computed again."""
