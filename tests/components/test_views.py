@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from components import plugins
 from components.errors import BadInputError
 from components.params import ViewParams
-from components.views import ViewBank, ViewDraws, counters_of, make_views, philox4x32, stream_key
+from components.views import ViewBank, ViewDraws, counters_of, make_views, philox4x32, pixel_hashes, stream_key
 
 # From kat_vectors of Random123, the authors' own library, for 7 rounds: counter, key, output.
 KNOWN_ANSWERS = [
@@ -27,9 +31,24 @@ KNOWN_ANSWERS = [
 SHIFT_FLIP = {"name": "affine", "shift_pixels": 2, "flip_horizontal": True}
 TURN = {"name": "affine", "rotate_degrees": 15, "scale": 0.2, "fill": "edge"}
 PARAMS = ViewParams(count=4, seed=3, transforms=(SHIFT_FLIP, TURN))
+EVERYTHING = [
+    SHIFT_FLIP,
+    {"name": "resized_crop", "area_min": 0.4},
+    {"name": "color_jitter", "brightness": 0.2, "contrast": 0.2},
+    {"name": "erasing", "fill": "noise"},
+]
+MIXED = [
+    ViewParams(count=4, seed=3, transforms=(*EVERYTHING, last))
+    for last in ({"name": "mixup", "probability": 0.8}, {"name": "cutmix", "beta": 2.0})
+]
+MIXING = pytest.mark.parametrize("params", MIXED, ids=["mixup", "cutmix"])
 NUM_SAMPLES = 40
 GOLDEN_NOISE = "2970caacaab115568a1e2d8e3a313a491697e1b8d38b0f08acafb870e17a356b"
 GOLDEN_DRAWS = "25bccd6c047b1e567145fa93f895af1b78e841e89fe82df18d8c9f16cfc5e1c9"
+GOLDEN_MIXED = {
+    "mixup": "a706c8a6e204f7d6e0eaafd502a58c6262229695f5e544f7ce9d297e8960aec0",
+    "cutmix": "135362d8c5b7850df925baedc2f5aceff5d48a8b0679698730cd8eed9e409422",
+}
 GOLDEN_PIXELS = "b74cb09534e3e6c5930f1e62429430908f6720763d981289a9cc949dfc35168d"
 
 
@@ -241,6 +260,151 @@ def test_a_bank_keeps_two_transforms_of_a_kind_apart(limit_bytes: int) -> None:
 
     for view in (1, 2, 1):
         assert torch.equal(bank.batch(rows, view), make_views(samples, ids, view, params))
+
+
+# Mixed views: partners are drawn among the samples of the bank
+
+
+def mixed_bank(params: ViewParams, *, limit_bytes: int = 0, rows: np.ndarray | None = None) -> ViewBank:
+    samples = pictures() if rows is None else pictures()[rows]
+    return ViewBank(samples, sample_ids(NUM_SAMPLES), params, limit_bytes=limit_bytes, rows=rows)
+
+
+@MIXING
+@settings(max_examples=20)
+@given(
+    order=st.permutations(range(NUM_SAMPLES)),
+    size=st.integers(1, NUM_SAMPLES),
+    view=st.integers(0, 8),
+    limit_bytes=st.sampled_from([0, 10**9]),
+)
+def test_a_mixed_view_does_not_depend_on_batch_size_or_order(
+    params: ViewParams, order: list[int], size: int, view: int, limit_bytes: int
+) -> None:
+    """Partner, share and pixels of a sample are the same in any batch, prepared or made when asked for."""
+    everyone = torch.arange(NUM_SAMPLES)
+    whole = mixed_bank(params).batch(everyone, view)
+    mixture = mixed_bank(params).mixture(everyone, view)
+    bank = mixed_bank(params, limit_bytes=limit_bytes)
+
+    for start in range(0, NUM_SAMPLES, size):
+        part = torch.tensor(order[start : start + size])
+        assert torch.equal(bank.batch(part, view), whole[part])
+        found = bank.mixture(part, view)
+        assert (found is None) == (mixture is None) == (view % 4 == 0)
+        if found and mixture:
+            assert torch.equal(found.partners, mixture.partners[part])
+            assert torch.equal(found.share, mixture.share[part])
+
+
+@MIXING
+def test_a_mixed_view_is_its_two_samples_own_views_mixed(params: ViewParams) -> None:
+    """The partner is seen in the same view, as the steps before mixing leave it."""
+    bank, everyone = mixed_bank(params), torch.arange(NUM_SAMPLES)
+    before = ViewBank(
+        pictures(),
+        sample_ids(NUM_SAMPLES),
+        params.model_copy(update={"transforms": params.transforms[:-1]}),
+        limit_bytes=0,
+    )
+    mixture = bank.mixture(everyone, 2)
+    assert mixture
+    own, theirs = before.batch(everyone, 2).double(), before.batch(mixture.partners, 2).double()
+    made = bank.batch(everyone, 2).double()
+
+    if params.transforms[-1].name == "cutmix":
+        assert bool(((made == own) | (made == theirs)).all())
+        return
+    share = mixture.share.double()[:, None, None, None]
+    assert (made - (share * own + (1 - share) * theirs)).abs().max() <= 0.5
+
+
+@MIXING
+def test_rows_are_those_of_the_data_set_and_partners_of_the_bank(params: ViewParams) -> None:
+    """A bank of some rows draws partners among them, and names them by their rows."""
+    rows = np.array([3, 5, 8, 13, 21, 34])
+    bank, asked = mixed_bank(params, rows=rows), torch.tensor([34, 5])
+
+    mixtures = [bank.mixture(torch.from_numpy(rows), view) for view in (1, 2, 3)]
+
+    assert {int(row) for mixture in mixtures if mixture for row in mixture.partners} <= set(rows.tolist())
+    assert torch.equal(bank.batch(asked, 1), bank.batch(torch.from_numpy(rows), 1)[[5, 1]])
+    assert not torch.equal(bank.batch(asked, 1), mixed_bank(params).batch(asked, 1))
+
+
+def test_a_bank_of_some_rows_has_the_views_of_the_bank_of_all() -> None:
+    """Where nothing mixes, a sample's view does not depend on which others are there."""
+    rows = np.array([3, 5, 8, 13, 21, 34])
+    some = ViewBank(pictures()[rows], sample_ids(NUM_SAMPLES), PARAMS, limit_bytes=10**9, rows=rows)
+    every = ViewBank(pictures(), sample_ids(NUM_SAMPLES), PARAMS, limit_bytes=0)
+    asked = torch.tensor([34, 3, 13])
+
+    assert torch.equal(some.batch(asked, 2), every.batch(asked, 2))
+    assert (some.mixes, some.mixture(asked, 2)) == (False, None)
+    with pytest.raises(IndexError):
+        some.batch(torch.tensor([4]), 2)
+
+
+def test_partners_are_even() -> None:
+    """Each of 20 samples is the partner of a fair share of 16,000 views (chi-square below its 0.999 quantile)."""
+    params = ViewParams(count=801, transforms=({"name": "mixup"},))
+    bank = ViewBank(pictures(20, (1, 1, 1)), sample_ids(20), params, limit_bytes=0)
+    counts = torch.zeros(20)
+
+    for view in range(1, 801):
+        mixture = bank.mixture(torch.arange(20), view)
+        assert mixture
+        counts += torch.bincount(mixture.partners, minlength=20)
+
+    assert float(((counts - 800) ** 2 / 800).sum()) < 43.8
+
+
+def test_another_process_makes_the_same_mixed_views(tmp_path: Path) -> None:
+    """A fresh interpreter with another hash seed and two threads gives the same hashes of pixels."""
+    pairs = [(row, view) for row in range(0, NUM_SAMPLES, 7) for view in (0, 1, 3)]
+    np.savez(tmp_path / "given.npz", samples=pictures().numpy(), ids=sample_ids(NUM_SAMPLES))
+    code = f"""
+import json
+import numpy as np
+import torch
+from components.params import ViewParams
+from components.views import ViewBank, pixel_hashes
+torch.set_num_threads(2)
+given = np.load({str(tmp_path / "given.npz")!r})
+for text in {[params.model_dump_json() for params in MIXED]!r}:
+    params = ViewParams.model_validate_json(text)
+    bank = ViewBank(torch.from_numpy(given["samples"]), given["ids"], params, limit_bytes=10**9)
+    print(json.dumps(pixel_hashes(bank, {pairs!r})))
+"""
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment)
+
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        pixel_hashes(mixed_bank(params), pairs) for params in MIXED
+    ]
+
+
+@MIXING
+def test_mixed_pixels_are_pinned(params: ViewParams) -> None:
+    """All steps together, on fixed ids, give pixels that never change."""
+    made = torch.cat([mixed_bank(params).batch(torch.arange(NUM_SAMPLES), view) for view in (1, 2, 3)])
+
+    assert sha256(made) == GOLDEN_MIXED[params.transforms[-1].name]
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (["mixup", "erasing"], "mixup must come last in transforms"),
+        (["mixup", "cutmix"], "a view mixes two samples once, and transforms hold mixup and cutmix"),
+        (["cutmix", "cutmix"], "hold cutmix and cutmix: keep one"),
+    ],
+)
+def test_mixing_comes_once_and_last(names: list[str], problem: str) -> None:
+    """Otherwise a view would have more than two labels, or a label that later steps know nothing of."""
+    with pytest.raises(ValidationError, match=problem):
+        ViewParams(count=2, transforms=tuple({"name": name} for name in names))
 
 
 def test_what_a_batch_returns_is_its_own() -> None:
