@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+from components.artifacts.disk import refusal
 from components.artifacts.lock import held
 from components.errors import BadInputError, PotstillError, ServerError, StoreError
 
@@ -345,7 +346,7 @@ def client(tracking_uri: str) -> MlflowClient:
 
 @contextmanager
 def vendor_errors(tracking_uri: str) -> Iterator[None]:
-    """Turn whatever MLflow and what it stands on raise into a ServerError that names the server."""
+    """Turn what MLflow and what it stands on raise into a ServerError that names the server, or a disk's StoreError."""
     try:
         yield
     except PotstillError:
@@ -353,6 +354,8 @@ def vendor_errors(tracking_uri: str) -> Iterator[None]:
     except Exception as error:
         if not _is_vendors(error):
             raise
+        if isinstance(error, OSError) and (refused := refusal(error, Path(tempfile.gettempdir()))):
+            raise StoreError(refused) from error
         reason = str(error).strip().partition("\n")[0]
         raise ServerError(f"{without_password(tracking_uri)}: MLflow failed: {without_password(reason)}") from error
 

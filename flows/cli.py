@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -183,10 +184,10 @@ def main() -> None:
     try:
         app()
     except PotstillError as error:
-        typer.echo(f"potstill: {error}", err=True)
+        _tell(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        typer.echo("potstill: interrupted; what was committed is kept, run the same command to go on", err=True)
+        _tell("interrupted; what was committed is kept, run the same command to go on")
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -198,5 +199,19 @@ def main() -> None:
         reason = refusal(error, Settings().var_dir)
         if reason is None:
             raise
-        typer.echo(f"potstill: {reason}", err=True)
+        _tell(reason)
         sys.exit(1)
+
+
+def _tell(message: str) -> None:
+    """The one message of a command that did not end well: broken between words for a terminal, in whole lines for a pipe."""
+    text = f"potstill: {message}"
+    if sys.stderr.isatty():
+        width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        text = "\n".join(_wrapped(line, width) for line in text.splitlines())
+    typer.echo(text, err=True)
+
+
+def _wrapped(line: str, width: int) -> str:
+    indent = line[: len(line) - len(line.lstrip())] + "  "
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -31,7 +31,8 @@ def distill(
     runs = log_runs(run)
     versions = register(run, runs)
     decision = judge(run, versions)
+    # Written down before it takes effect: a kill in between promotes late, never without a record of why.
+    pages = report(run, runs, versions, decision)
     if decision.outcome == "promote":
         promote(run, versions)
-    pages = report(run, runs, versions, decision)
     return conclude(run, runs, versions, decision, pages)

@@ -34,7 +34,8 @@ def explained(where: Path) -> Iterator[None]:
 def refusal(error: Exception, where: Path) -> str | None:
     """What to tell of *error* if a full or read-only disk is behind it; *where* is named when the error names no file."""
     number = _number(error)
-    place = getattr(error, "filename", None) or where
+    # Of a copy or a link, the second name is the one that could not be made.
+    place = getattr(error, "filename2", None) or getattr(error, "filename", None) or where
     if number in CLOSED:
         return (
             f"{place} cannot be written ({os.strerror(number)}); "

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.artifacts.disk import refusal
 from components.artifacts.lock import held
 from components.data._git import Place, without_credentials
 from components.errors import DataDamagedError, DataNotFoundError, PotstillError, ServerError, StoreError, some_of
@@ -147,7 +148,8 @@ def _translated(target: Target) -> Iterator[None]:
     except DvcException as error:
         raise DataDamagedError(f"DVC cannot read {target}: {without_credentials(str(error))}") from error
     except OSError as error:
-        raise StoreError(f"cannot copy {target}: {error}") from error
+        where = Path(error.filename or target.place.shown)
+        raise StoreError(refusal(error, where) or f"cannot copy {target}: {error}") from error
     except Exception as error:
         # Remotes raise the errors of their own vendors, which are not known here.
         raise ServerError(

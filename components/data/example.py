@@ -68,7 +68,9 @@ def build_example_registry(folder: Path, *, say: Callable[[str], None] = _nobody
                 return _inspect(folder)
             return _build(folder, say)
     except OSError as error:
-        raise StoreError(refusal(error, folder) or f"the example data cannot be written to {folder}: {error}") from error
+        raise StoreError(
+            refusal(error, folder) or f"the example data cannot be written to {folder}: {error}"
+        ) from error
 
 
 def _build(folder: Path, say: Callable[[str], None]) -> list[ExampleVersion]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.artifacts.disk import explained
 from components.contracts import Expectation
 from components.errors import BadInputError
 from components.validation.docs import publish
@@ -63,8 +64,9 @@ def validate_tables(inspections: Sequence[Inspection], *, docs_dir: Path | None)
             raise BadInputError(f"the suite {inspection.name!r} holds no expectation: it would pass whatever the data")
         require_valid(inspection.expectations, place=inspection.name)
     with _great_expectations(), tempfile.TemporaryDirectory() as folder:
-        context = _context(Path(folder))
-        reports = [_inspect(context, inspection, with_docs=docs_dir is not None) for inspection in inspections]
+        with explained(Path(tempfile.gettempdir())):
+            context = _context(Path(folder))
+            reports = [_inspect(context, inspection, with_docs=docs_dir is not None) for inspection in inspections]
         report = merge(reports)
         if docs_dir:
             publish(Path(folder) / "gx" / "uncommitted" / "data_docs" / "local_site", docs_dir, report)

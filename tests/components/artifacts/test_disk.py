@@ -25,6 +25,12 @@ def test_a_closed_place_is_named_with_the_way_out(tmp_path: Path, number: int):
         raise OSError(number, os.strerror(number), str(tmp_path / "x"))
 
 
+def test_of_a_copy_the_target_is_named(tmp_path: Path):
+    """The disk of the source has nothing to do with it."""
+    error = OSError(errno.ENOSPC, "full", "/from/here", None, "/to/there")
+    assert str(refusal(error, tmp_path)).startswith("no space left for /to/there ")
+
+
 def test_a_full_disk_without_a_name_is_that_of_the_place(tmp_path: Path):
     """A write to an open file does not say which."""
     said = f"no space left for {tmp_path} .*; free some and run again"
