@@ -140,7 +140,7 @@ class Bucket:
 
     def now(self) -> datetime:
         """The server's clock."""
-        headers = self._ask("asking for the time", partial(self._request, "list_objects_v2", MaxKeys=1))
+        headers = self._ask("a first request", partial(self._request, "list_objects_v2", MaxKeys=1))
         return parsedate_to_datetime(headers["ResponseMetadata"]["HTTPHeaders"]["date"])
 
     def list(self, folder: str) -> Iterator[Listed]:
