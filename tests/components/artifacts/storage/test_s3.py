@@ -285,6 +285,36 @@ def test_wrong_credentials_are_said_and_never_shown(s3_settings, monkeypatch):
         obtain(Store(s3_settings))
 
 
+def test_whoever_may_only_read_finds_what_is_there_and_is_told_what_is_missing(s3_settings, tmp_path, monkeypatch):
+    """Reading takes no lock and no probe."""
+    obtain(Store(s3_settings))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
+    reader = elsewhere(s3_settings, tmp_path)
+
+    assert obtain(reader, writer("must not run")).cached
+    assert list(reader.storage.keys("thing")) == [KEY.digest]
+    began = time.monotonic()
+    with pytest.raises(StoreError, match="what they may do in this bucket"):
+        obtain(reader, key=make_key("thing", {"another": 1}))
+    assert time.monotonic() - began < 5
+
+
+def test_whoever_may_not_delete_can_compute_and_publish(s3_settings, tmp_path, s3_client):
+    """The lock stays until it expires, and nobody needs it any more; damage then is an error that says why."""
+    s3_client.create_bucket(Bucket="append-only")
+    arn = "arn:aws:s3:::append-only/*"
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:DeleteObject", "Resource": arn}
+    s3_client.put_bucket_policy(Bucket="append-only", Policy=json.dumps({"Version": "2012-10-17", "Statement": [deny]}))
+    settings = s3_settings.model_copy(update={"store": "s3://append-only/x"})
+    artifact = obtain(Store(settings)).artifact
+    entry = artifact.manifest().files[0]
+    assert obtain(elsewhere(settings, tmp_path), writer("must not run")).cached
+
+    s3_client.put_object(Bucket="append-only", Key=f"x/files/thing/{KEY.digest}/{entry.sha256}", Body=b"damaged")
+    with pytest.raises(StoreError, match="what they may do in this bucket"):
+        obtain(elsewhere(settings, tmp_path, "third"))
+
+
 def test_check_tells_where_and_since_when_the_server_is_trusted(s3_settings, seaweed):
     """For the doctor: the answer is remembered on this machine for a week."""
     storage = Store(s3_settings).storage
