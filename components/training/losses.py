@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from components.contracts import UNLABELLED, Batch, ClosedForm, Objective, Signals, Workload
+from components.contracts import UNLABELLED, Batch, ClosedForm, Mixture, Objective, Signals, Workload
 from components.params import TrainParams
 
 
@@ -21,6 +21,10 @@ class Views(Protocol):
 
     def batch(self, rows: Tensor, view: int) -> Tensor:
         """Rows of the data set, int64 [B] -> uint8 [B, *S]."""
+        ...
+
+    def mixture(self, rows: Tensor, view: int) -> Mixture | None:
+        """What that view of each is made of; None where it is made of its own sample alone."""
         ...
 
 
@@ -117,6 +121,7 @@ class BatchLoss:
         self.model, self.workload, self.params, self.device = model, workload, params, device
         self.views, self.objective, self.targets = views, objective, targets
         self.is_labelled = labels != UNLABELLED
+        self.all_labelled = bool(self.is_labelled.all())
         self.labels = torch.from_numpy(labels).to(device)
         self.alpha = objective.alpha if objective else 0.0
         self.closed_form = objective if isinstance(objective, ClosedForm) else None
@@ -141,7 +146,7 @@ class BatchLoss:
     def __call__(self, rows: Rows, *, view: int, done: float) -> Losses:
         """Of *rows* seen as *view*, with the share *done* of the training behind."""
         logits = self._logits(rows.index, view)
-        hard = self._hard_part(logits, rows)
+        hard = self._hard_part(logits, rows, view)
         distillation = self._distillation_part(logits, rows, view, done)
         weighted = ((distillation, self.alpha), (hard, 1 - self.alpha))
         counting = [
@@ -185,15 +190,27 @@ class BatchLoss:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
 
-    def _hard_part(self, logits: Tensor, rows: Rows) -> _Part:
-        """Losses of the labelled rows."""
-        labels, places = rows.labels, rows.labelled_places
-        if places is not None:
-            logits, labels = logits.index_select(0, places), labels.index_select(0, places)
-        if not len(labels):
-            return self.nothing
-        losses = self.workload.hard_label_loss(logits, labels, label_smoothing=self.params.label_smoothing)
-        return _Part(losses, root=losses)
+    def _hard_part(self, logits: Tensor, rows: Rows, view: int) -> _Part:
+        """Losses of the rows whose labels are all known: their own, and their partners' where they are mixed."""
+        mixture = self.views.mixture(rows.index, view)
+        if mixture is not None:
+            return self._mixed_part(logits, rows, mixture)
+        logits, labels = _at(rows.labelled_places, logits, rows.labels)
+        return self._part(self._hard_losses(logits, labels))
+
+    def _mixed_part(self, logits: Tensor, rows: Rows, mixture: Mixture) -> _Part:
+        """Both losses, each by the share that its sample has in the view (Zhang et al. 2017, Yun et al. 2019)."""
+        partners = self.labels.index_select(0, mixture.partners)
+        known = None if self.all_labelled else (rows.labelled & (partners != UNLABELLED)).nonzero().flatten()
+        logits, labels, partners, share = _at(known, logits, rows.labels, partners, mixture.share)
+        losses = share * self._hard_losses(logits, labels) + (1 - share) * self._hard_losses(logits, partners)
+        return self._part(losses)
+
+    def _hard_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return self.workload.hard_label_loss(logits, labels, label_smoothing=self.params.label_smoothing)
+
+    def _part(self, losses: Tensor) -> _Part:
+        return _Part(losses, root=losses) if len(losses) else self.nothing
 
     def _distillation_part(self, logits: Tensor, rows: Rows, view: int, done: float) -> _Part:
         """Losses of all rows; none without an objective."""
@@ -207,3 +224,8 @@ class BatchLoss:
             return _Part(losses, root=logits, slope=slope)
         losses = self.objective(Signals(logits), said, batch)
         return _Part(losses, root=losses)
+
+
+def _at(places: Tensor | None, *columns: Tensor) -> tuple[Tensor, ...]:
+    """Each of *columns* [B, ...] at *places*; all of it where there are none."""
+    return columns if places is None else tuple(column.index_select(0, places) for column in columns)

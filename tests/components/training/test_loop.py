@@ -50,6 +50,9 @@ class Shifted:
         self.asked.append((view, rows.tolist()))
         return torch.from_numpy(SAMPLES)[rows] + 5 * view
 
+    def mixture(self, rows: Tensor, view: int) -> None:
+        return None
+
 
 class Said:
     """The teacher's logits, [V, N, C]."""
