@@ -17,6 +17,8 @@ from components.report.style import ARMS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from components.params import SoftTargetParams
+
 PAGE = "report.html"
 MARKDOWN = "report.md"
 TITLE = "Distillation report"
@@ -215,6 +217,12 @@ def _inline(figures: Mapping[str, Figure]) -> tuple[Any, ...]:
     return tuple(Markup(inline_svg(figure, name.replace("_", " "))) for name, figure in figures.items())  # noqa: S704
 
 
+def _bound(params: SoftTargetParams) -> str:
+    kl = [] if params.max_kl is None else [f"mean KL ≤ {params.max_kl:g} nats"]
+    size = [] if params.max_bytes_per_row is None else [f"{params.max_bytes_per_row} bytes a row"]
+    return ", ".join(kl + size) or "none"
+
+
 def _soft_targets(report: ReportData) -> Mapping[str, Any] | None:
     """Codec, size and measured error of the stored logits."""
     artifact = report.artifacts.get("soft_targets")
@@ -227,7 +235,7 @@ def _soft_targets(report: ReportData) -> Mapping[str, Any] | None:
         ("codec", header["codec"]),
         ("rows", f"{header['num_rows']:,} samples × {header['num_views']} views × {header['num_classes']} classes"),
         ("bytes", f"{table.byte_count(stored)} ({plain / stored:.1f} × smaller than float32)"),
-        ("bound asked for", f"mean KL ≤ {report.params.soft_targets.max_kl:g} nats"),
+        ("bound asked for", _bound(report.params.soft_targets)),
         ("key", artifact.key),
         ("digest", artifact.digest),
     ]

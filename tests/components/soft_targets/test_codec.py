@@ -284,6 +284,16 @@ def test_int8_is_off_by_half_a_step_and_the_offsets_rounding(logits: np.ndarray)
     assert (off(CODECS["int8"], logits) <= allowed + rounding).all()
 
 
+@given(logits=logits_within(1000))
+def test_int8_decodes_few_and_many_classes_to_the_same_bits(logits: np.ndarray) -> None:
+    """Which library does the arithmetic does not show."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("components.soft_targets.codecs.scaled.FEW_CLASSES", 0)
+        many = round_trip(CODECS["int8"], logits)
+
+    assert many.tobytes() == round_trip(CODECS["int8"], logits).tobytes()
+
+
 @given(logits=logits_within(32000, min_classes=2))
 def test_int4_is_off_by_half_its_widest_step_and_the_roundings(logits: np.ndarray) -> None:
     """0.052 of the range below the second largest logit, and 2^-11 of offset and gap."""
