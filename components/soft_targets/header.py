@@ -19,6 +19,7 @@ ROWS = "rows.npy"
 LOGITS = "logits.bin"
 SAMPLE_IDS = "sample_ids.npy"
 QUALITY = "quality.json"
+QUALITY_ROWS = "quality_rows.json"
 
 
 class Identity(Frozen):

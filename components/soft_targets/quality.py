@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.contracts import UNLABELLED
-from components.errors import SoftTargetsRefusedError
+from components.contracts import UNLABELLED, Expectation
 from components.evaluation import metrics
 from components.soft_targets.codec import codec_named, decode
-from components.soft_targets.error import measure
+from components.soft_targets.error import kl_rows, measure
 from components.soft_targets.teacher_pass import ask
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 LIVE_ROWS = 256
 PERCENTILES = (1, 5, 50, 95, 99)
+ROUNDING = 1e-6
 
 
 def quality(
@@ -34,22 +34,26 @@ def quality(
     bank: ViewBank,
     params: SoftTargetParams,
     seed: int = 0,
-) -> dict[str, Any]:
-    """Figures on the stored rows, as plain data.
+) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Figures on the stored rows, and columns with one value for each of LIVE_ROWS random ones; both as plain data.
 
     *labels* [N of the data set]; UNLABELLED rows do not count toward accuracy and calibration. *teacher* is asked
-    again about LIVE_ROWS random rows. All entropies and KLs are in nats.
+    again about the random rows. All entropies and KLs are in nats.
     """
     if not all(bool(np.isfinite(logits).all()) for logits in _chunks(targets)):
-        return {"finite": False}
+        return {"finite": False}, {}
     first_view = _decoded(targets, slice(0, len(targets.rows)))
-    return {
+    places = _some_places(len(targets.stored), seed)
+    stored, live = _decoded_at(targets, places), _asked_again(targets, teacher, bank, params, places)
+    figures = {
         "finite": True,
         "labelled_rows": _on_labels(first_view, labels[targets.rows]),
         "entropy": _entropies(targets, (1.0, *params.temperatures)),
         "log_num_classes": float(np.log(targets.num_classes)),
-        "live": _against_live(targets, teacher, bank, params, seed),
+        "live": _against_live(live, stored, params),
     }
+    told = labels[targets.rows[places % len(targets.rows)]]
+    return figures, _rows(targets, places, told, live, stored)
 
 
 def _decoded(targets: SoftTargets, part: slice) -> NDArray[np.float32]:
@@ -93,24 +97,48 @@ def _entropy_rows(logits: NDArray[np.float32], temperature: float) -> NDArray[np
     return np.asarray(-(np.exp(log_p) * log_p).sum(axis=1), dtype=np.float64)
 
 
-def _against_live(
-    targets: SoftTargets, teacher: Teacher, bank: ViewBank, params: SoftTargetParams, seed: int
-) -> dict[str, Any]:
-    """Random rows of random views, asked of the teacher again."""
-    flat = _some_places(len(targets.stored), seed)
-    views, places = np.divmod(flat, len(targets.rows))
-    stored = _decoded_at(targets, flat)
-    live = np.concatenate(
+def _asked_again(
+    targets: SoftTargets, teacher: Teacher, bank: ViewBank, params: SoftTargetParams, places: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """What the teacher says now about rows at *places*, ascending; [n, C]."""
+    views, samples = np.divmod(places, len(targets.rows))
+    return np.concatenate(
         [
-            _live(teacher, bank, targets.rows[places[views == view]], int(view), params.batch_size)
+            _live(teacher, bank, targets.rows[samples[views == view]], int(view), params.batch_size)
             for view in np.unique(views)
         ]
     )
+
+
+def _against_live(live: NDArray[np.float32], stored: NDArray[np.float32], params: SoftTargetParams) -> dict[str, Any]:
     table = measure(live, stored, params.temperatures)
     return {
-        "rows": len(flat),
+        "rows": len(live),
         "kl": {f"{temperature:g}": row for temperature, row in table.items()},
         "largest_logit_difference": float(np.abs(live - stored).max()),
+    }
+
+
+def _rows(
+    targets: SoftTargets,
+    places: NDArray[np.int64],
+    told: NDArray[np.int64],
+    live: NDArray[np.float32],
+    stored: NDArray[np.float32],
+) -> dict[str, list[Any]]:
+    """Columns [n]; *told* are the labels of the rows at *places*."""
+    views, samples = np.divmod(places, len(targets.rows))
+    correct = [
+        None if label == UNLABELLED else bool(right) for label, right in zip(told, live.argmax(1) == told, strict=True)
+    ]
+    kl = {f"kl_T{name}": kl_rows(live, stored, float(name)).tolist() for name in targets.header.error}
+    return {
+        "row": targets.rows[samples].tolist(),
+        "view": views.tolist(),
+        "teacher_correct": correct,
+        "entropy_nats": _entropy_rows(stored, 1.0).tolist(),
+        "largest_logit": np.abs(stored).max(axis=1).astype(np.float64).tolist(),
+        **kl,
     }
 
 
@@ -130,14 +158,51 @@ def _live(teacher: Teacher, bank: ViewBank, rows: NDArray[np.int64], view: int, 
     return np.concatenate([ask(teacher, bank.batch(part, view), batch_size) for part in parts])
 
 
-def refuse_if_poor(figures: Mapping[str, Any], params: SoftTargetParams) -> None:
-    """SoftTargetsRefusedError that names every figure beyond its bound."""
-    problems = list(_problems(figures, params))
-    if problems:
-        raise SoftTargetsRefusedError("soft targets refused:\n" + "\n".join(f"  {problem}" for problem in problems))
+def summary(figures: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The figures that are judged, as the columns of a table with one row."""
+    if not figures["finite"]:
+        return {"finite": [False]}
+    kl = {f"mean_kl_T{temperature}": [error["mean_kl"]] for temperature, error in figures["live"]["kl"].items()}
+    return {"finite": [True], "mean_entropy_nats": [figures["entropy"]["1"]["mean"]], **kl}
 
 
-def _problems(figures: Mapping[str, Any], params: SoftTargetParams) -> Iterator[str]:
+def summary_expectations(figures: Mapping[str, Any], params: SoftTargetParams) -> list[Expectation]:
+    """Finite, neither one-hot nor uniform, and true to the live teacher at every temperature."""
+    one_row = Expectation("expect_table_row_count_to_equal", {"value": 1})
+    finite = Expectation("expect_column_values_to_be_in_set", {"column": "finite", "value_set": [True]})
+    if not figures["finite"]:
+        return [one_row, finite]
+    most = params.max_entropy_share * figures["log_num_classes"]
+    bounds = {"mean_entropy_nats": (params.min_entropy_nats, most)}
+    if params.max_kl is not None:
+        bounds |= {f"mean_kl_T{temperature}": (-ROUNDING, params.max_kl) for temperature in figures["live"]["kl"]}
+    return [one_row, finite, *_between(bounds)]
+
+
+def row_expectations(figures: Mapping[str, Any], columns: Sequence[str]) -> list[Expectation]:
+    """What must hold of each of the random rows, however good the teacher."""
+    bounds = {
+        "entropy_nats": (0.0, figures["log_num_classes"] + ROUNDING),
+        "largest_logit": (0.0, float(np.finfo(np.float32).max)),
+        **{name: (-ROUNDING, float(np.finfo(np.float32).max)) for name in columns if name.startswith("kl_T")},
+    }
+    return [
+        Expectation("expect_table_row_count_to_equal", {"value": figures["live"]["rows"]}),
+        Expectation("expect_table_columns_to_match_ordered_list", {"column_list": list(columns)}),
+        *(Expectation("expect_column_values_to_not_be_null", {"column": name}) for name in bounds),
+        *_between(bounds),
+    ]
+
+
+def _between(bounds: Mapping[str, tuple[float, float]]) -> list[Expectation]:
+    return [
+        Expectation("expect_column_values_to_be_between", {"column": name, "min_value": least, "max_value": most})
+        for name, (least, most) in bounds.items()
+    ]
+
+
+def explanations(figures: Mapping[str, Any], params: SoftTargetParams) -> Iterator[str]:
+    """What each figure beyond its bound means, for people."""
     if not figures["finite"]:
         yield "some stored logits are not finite numbers"
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,7 +65,8 @@ def execute(
     """
     started = time.monotonic()
     progress.check()
-    resolved = step.resolve(World(params=params, settings=settings, inputs=inputs, store=store))
+    world = World(params=params, settings=settings, inputs=inputs, store=store)
+    resolved = step.resolve(world)
     key = key_of(step, params, inputs, resolved)
 
     def make(out: Path, work: Path) -> Mapping[str, Any]:
@@ -72,6 +74,8 @@ def execute(
 
     obtained = store.obtain(key, make, producer=producer, progress=progress)
     step.check(obtained.artifact, params)
+    if step.judge:
+        importlib.import_module(step.judge).judge(obtained.artifact, world)
     return Outcome(
         step=step.name,
         artifact=obtained.artifact,

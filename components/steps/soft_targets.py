@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from components.views import ViewBank
 
 BOUNDS = frozenset({"min_entropy_nats", "max_entropy_share"})
-"""Read by `check` alone: moving a bound does not ask the teacher again."""
+"""Read by the judge alone: moving a bound does not ask the teacher again."""
 
 IMAGE_DIMENSIONS = 4
 """A batch of channels, height and width."""
@@ -51,13 +51,14 @@ def identity_of(data: Artifact, teacher: Artifact, params: Params) -> Identity:
 
 
 def run(ctx: StepContext) -> None:
-    """Fill ctx.out with soft_targets.json, logits.bin, rows.npy, sample_ids.npy, view_pixels.json and quality.json.
+    """Fill ctx.out with soft_targets.json, logits.bin, rows.npy, sample_ids.npy, view_pixels.json and figures of quality.
 
     What making them took lies in measured/ledger.json.
     """
     from components.artifacts.fingerprint import fingerprint
     from components.data.packed import open_packed
     from components.saved_models import model_digest
+    from components.soft_targets.header import QUALITY, QUALITY_ROWS
     from components.soft_targets.pixels import VIEW_PIXELS, view_pixels
     from components.soft_targets.quality import quality
     from components.soft_targets.reader import SoftTargets
@@ -85,8 +86,9 @@ def run(ctx: StepContext) -> None:
         )
     write_json(ctx.out / VIEW_PIXELS, view_pixels(asked.bank, asked.rows, asked.num_views))
     labels = open_packed(ctx.inputs["data"]).labels
-    figures = quality(SoftTargets.load(ctx.out), labels=labels, teacher=exact, bank=asked.bank, params=chosen)
-    write_json(ctx.out / "quality.json", figures)
+    figures, rows = quality(SoftTargets.load(ctx.out), labels=labels, teacher=exact, bank=asked.bank, params=chosen)
+    write_json(ctx.out / QUALITY, figures)
+    write_json(ctx.out / QUALITY_ROWS, rows)
     write_json(ctx.out / MEASURED / "ledger.json", written.ledger())
 
 
@@ -201,13 +203,6 @@ def _earlier(ctx: StepContext, asked: TeacherPass, fingerprint: Mapping[str, Any
     return [each for each in found if each is not None]
 
 
-def check(artifact: Artifact, params: Params) -> None:
-    """SoftTargetsRefusedError where the stored rows are not fit to learn from."""
-    from components.soft_targets.quality import refuse_if_poor
-
-    refuse_if_poor(artifact.read_json("quality.json"), params.soft_targets)
-
-
 def reads(params: Params) -> Mapping[str, Any]:
     return {
         "soft_targets": params.soft_targets.model_dump(mode="json", exclude=set(BOUNDS)),
@@ -231,5 +226,5 @@ STEP = Step(
     run=run,
     libraries=("torch", "numpy"),
     plugins=code_modules,
-    check=check,
+    judge="components.steps.soft_targets_gate",
 )

@@ -82,3 +82,5 @@ class Step:
     resolve: Callable[[World], Resolved] = nothing_to_resolve
     check: Callable[[Artifact, Params], None] = nothing_to_check
     """The step's own gate, run on its result also when that was cached; raises a RefusedError."""
+    judge: str = ""
+    """Module whose `judge(artifact, world)` is a further gate; named, not imported, so that it is in no key."""

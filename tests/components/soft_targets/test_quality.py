@@ -14,10 +14,9 @@ import pytest
 import torch
 
 from components.contracts import UNLABELLED
-from components.errors import SoftTargetsRefusedError
 from components.evaluation import metrics
 from components.params import SoftTargetParams
-from components.soft_targets.quality import quality, refuse_if_poor
+from components.soft_targets.quality import explanations, quality
 from components.soft_targets.reader import SoftTargets
 from components.views import ViewBank
 
@@ -34,7 +33,8 @@ def labels() -> np.ndarray:
 def figures_of(make: Make, bank: ViewBank, labels: np.ndarray) -> Callable[..., dict[str, Any]]:
     def figures(folder: Path, *, teacher: Any = None, labels: np.ndarray = labels) -> dict[str, Any]:
         asked = teacher or make.new_teacher()  # type: ignore[attr-defined]
-        return quality(SoftTargets.load(folder), labels=labels, teacher=asked, bank=bank, params=PARAMS)
+        found, _ = quality(SoftTargets.load(folder), labels=labels, teacher=asked, bank=bank, params=PARAMS)
+        return found
 
     return figures
 
@@ -104,39 +104,63 @@ def test_figures_are_plain_and_repeatable(make: Make, figures_of: Make) -> None:
     assert first == second
 
 
+def test_a_row_of_the_table_is_one_that_was_asked_again(
+    make: Make, bank: ViewBank, labels: np.ndarray, expected: np.ndarray
+) -> None:
+    """All 111 rows of this small set, with what the teacher says of each."""
+    teacher = make.new_teacher()  # type: ignore[attr-defined]
+    labels[5] = UNLABELLED
+    _, rows = quality(SoftTargets.load(make(codec="fp32")[0]), labels=labels, teacher=teacher, bank=bank, params=PARAMS)
+    row, view = rows["row"][40], rows["view"][40]
+    said = expected[view, list(make.rows).index(row)]  # type: ignore[attr-defined]
+
+    assert {len(column) for column in rows.values()} == {111}
+    assert rows["largest_logit"][40] == pytest.approx(np.abs(said).max())
+    assert rows["teacher_correct"][40] == (said.argmax() == labels[row])
+    assert [right for right, row in zip(rows["teacher_correct"], rows["row"], strict=True) if row == 5] == [None] * 3
+    assert max(rows["kl_T4"]) < 1e-9
+    json.dumps(rows, allow_nan=False)
+
+
+def problems(figures: dict[str, Any]) -> str:
+    return "; ".join(explanations(figures, PARAMS))
+
+
 def test_good_targets_pass(make: Make, figures_of: Make) -> None:
     """Finite, neither one-hot nor uniform, and true to the teacher."""
-    refuse_if_poor(figures_of(make()[0]), PARAMS)
+    assert problems(figures_of(make()[0])) == ""
 
 
-def test_one_hot_targets_are_refused(make: Make, figures_of: Make) -> None:
-    """The figure and the bound are named."""
+def test_one_hot_targets_are_named(make: Make, figures_of: Make) -> None:
+    """With the figure and the bound."""
     teacher = constant(60, 0, 0, 0)
 
-    with pytest.raises(SoftTargetsRefusedError, match=r"below soft_targets.min_entropy_nats = 0\.0001"):
-        refuse_if_poor(figures_of(make(teacher=teacher)[0], teacher=teacher), PARAMS)
+    found = problems(figures_of(make(teacher=teacher)[0], teacher=teacher))
+
+    assert "below soft_targets.min_entropy_nats = 0.0001" in found
 
 
-def test_uniform_targets_are_refused(make: Make, figures_of: Make) -> None:
+def test_uniform_targets_are_named(make: Make, figures_of: Make) -> None:
     """An untrained teacher says nothing."""
     teacher = constant(0.01, 0, 0, 0)
 
-    with pytest.raises(
-        SoftTargetsRefusedError, match=r"100\.0% of log C, above soft_targets.max_entropy_share = 0\.99"
-    ):
-        refuse_if_poor(figures_of(make(teacher=teacher)[0], teacher=teacher), PARAMS)
+    found = problems(figures_of(make(teacher=teacher)[0], teacher=teacher))
+
+    assert "100.0% of log C, above soft_targets.max_entropy_share = 0.99" in found
 
 
-def test_targets_of_another_teacher_are_refused(make: Make, figures_of: Make) -> None:
-    """Every temperature at which the live teacher disagrees is named."""
+def test_targets_of_another_teacher_are_named(make: Make, figures_of: Make) -> None:
+    """Every temperature at which the live teacher disagrees."""
     out, _ = make()
-    figures = figures_of(out, teacher=make.new_teacher(scale=1.5))  # type: ignore[attr-defined]
 
-    with pytest.raises(SoftTargetsRefusedError, match=r"(?s)live teacher is .* at T=1 over 111 .*at T=4 over 111"):
-        refuse_if_poor(figures, PARAMS)
+    found = problems(figures_of(out, teacher=make.new_teacher(scale=1.5)))  # type: ignore[attr-defined]
+
+    assert "live teacher is" in found
+    assert "at T=1 over 111" in found
+    assert "at T=4 over 111" in found
 
 
-def test_numbers_that_are_none_are_refused(make: Make, figures_of: Make) -> None:
+def test_numbers_that_are_none_are_named(make: Make, figures_of: Make) -> None:
     """A stored NaN stops at the first figure."""
     out, _ = make(codec="fp32")
     content = bytearray((out / "logits.bin").read_bytes())
@@ -146,8 +170,7 @@ def test_numbers_that_are_none_are_refused(make: Make, figures_of: Make) -> None
     figures = figures_of(out)
 
     assert figures == {"finite": False}
-    with pytest.raises(SoftTargetsRefusedError, match="not finite"):
-        refuse_if_poor(figures, PARAMS)
+    assert "not finite" in problems(figures)
 
 
 def test_all_problems_are_named_at_once(make: Make, figures_of: Make) -> None:
@@ -156,5 +179,4 @@ def test_all_problems_are_named_at_once(make: Make, figures_of: Make) -> None:
     figures["entropy"]["1"]["mean"] = 0.0
     figures["live"]["kl"]["4"]["mean_kl"] = 1.0
 
-    with pytest.raises(SoftTargetsRefusedError, match=r"(?s)min_entropy_nats.*live teacher"):
-        refuse_if_poor(figures, PARAMS)
+    assert len(list(explanations(figures, PARAMS))) == 2

@@ -125,15 +125,16 @@ def test_the_teacher_speaks_about_each_view_of_each_training_sample(
 
 
 def test_a_second_run_is_cached(data: Artifact, teacher: Artifact, store: Store, settings: Settings) -> None:
-    """The payload is five files; what making them took lies outside it."""
+    """The payload is seven files; what making them took lies outside it."""
     first, second = (run(params(), data, teacher, store, settings) for _ in range(2))
 
     assert (first.cached, second.cached) == (False, True)
     assert first.artifact.digest == second.artifact.digest
     paths = sorted(entry.path for entry in first.artifact.manifest().files)
     assert paths == [
-        "logits.bin", "quality.json", "rows.npy", "sample_ids.npy", "soft_targets.json", "view_pixels.json"
-    ]  # fmt: skip
+        *("logits.bin", "quality.json", "quality_rows.json", "rows.npy"),
+        *("sample_ids.npy", "soft_targets.json", "view_pixels.json"),
+    ]
     ledger = first.artifact.measured("ledger.json").read_text()
     assert '"rows_computed": 180' in ledger
 
@@ -237,19 +238,22 @@ def test_the_step_is_light_to_import() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_checking_a_cached_result_needs_no_torch(
-    data: Artifact, teacher: Artifact, store: Store, settings: Settings
-) -> None:
-    """The gate of the step reads one JSON file."""
-    root = run(params(), data, teacher, store, settings).artifact.file("quality.json").parent
+def test_judging_a_cached_result_is_light(data: Artifact, teacher: Artifact, store: Store, settings: Settings) -> None:
+    """The verdict is in the store: neither torch nor Great Expectations is imported."""
+    made = run(params(), data, teacher, store, settings).artifact
     code = f"""
 import sys
 from pathlib import Path
-from components.soft_targets.quality import refuse_if_poor
-from components.params import SoftTargetParams
-import json
-refuse_if_poor(json.loads(Path({str(root)!r}, "quality.json").read_text()), SoftTargetParams())
-assert "torch" not in sys.modules
+from components.artifacts.artifact import Artifact
+from components.artifacts.store import Store
+from components.params import Params
+from components.settings import Settings
+from components.steps.soft_targets_gate import judge
+from components.steps.step import World
+settings = Settings(var_dir=Path({str(settings.var_dir)!r}), store={settings.store!r})
+made = Artifact("soft_targets", {made.key!r}, {made.digest!r}, Path({str(made.root)!r}))
+judge(made, World(Params.model_validate({params().model_dump(mode="json")!r}), settings, {{}}, Store(settings)))
+assert not {{"torch", "great_expectations", "pandas"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
 
