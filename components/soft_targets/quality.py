@@ -1,13 +1,13 @@
-"""Whether a teacher's soft targets deserve a student: its accuracy, calibration and softness, and the store's truth."""
+"""Figures of a teacher's soft targets: its accuracy, calibration and softness, and the store's truth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.contracts import UNLABELLED, Expectation
+from components.contracts import UNLABELLED
 from components.evaluation import metrics
 from components.soft_targets.codec import codec_named, decode
 from components.soft_targets.error import kl_rows, measure
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 LIVE_ROWS = 256
 PERCENTILES = (1, 5, 50, 95, 99)
-ROUNDING = 1e-6
 
 
 def quality(
@@ -156,70 +155,3 @@ def _live(teacher: Teacher, bank: ViewBank, rows: NDArray[np.int64], view: int, 
 
     parts = [torch.from_numpy(rows[start : start + batch_size]) for start in range(0, len(rows), batch_size)]
     return np.concatenate([ask(teacher, bank.batch(part, view), batch_size) for part in parts])
-
-
-def summary(figures: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The figures that are judged, as the columns of a table with one row."""
-    if not figures["finite"]:
-        return {"finite": [False]}
-    kl = {f"mean_kl_T{temperature}": [error["mean_kl"]] for temperature, error in figures["live"]["kl"].items()}
-    return {"finite": [True], "mean_entropy_nats": [figures["entropy"]["1"]["mean"]], **kl}
-
-
-def summary_expectations(figures: Mapping[str, Any], params: SoftTargetParams) -> list[Expectation]:
-    """Finite, neither one-hot nor uniform, and true to the live teacher at every temperature."""
-    one_row = Expectation("expect_table_row_count_to_equal", {"value": 1})
-    finite = Expectation("expect_column_values_to_be_in_set", {"column": "finite", "value_set": [True]})
-    if not figures["finite"]:
-        return [one_row, finite]
-    most = params.max_entropy_share * figures["log_num_classes"]
-    bounds = {"mean_entropy_nats": (params.min_entropy_nats, most)}
-    if params.max_kl is not None:
-        bounds |= {f"mean_kl_T{temperature}": (-ROUNDING, params.max_kl) for temperature in figures["live"]["kl"]}
-    return [one_row, finite, *_between(bounds)]
-
-
-def row_expectations(figures: Mapping[str, Any], columns: Sequence[str]) -> list[Expectation]:
-    """What must hold of each of the random rows, however good the teacher."""
-    bounds = {
-        "entropy_nats": (0.0, figures["log_num_classes"] + ROUNDING),
-        "largest_logit": (0.0, float(np.finfo(np.float32).max)),
-        **{name: (-ROUNDING, float(np.finfo(np.float32).max)) for name in columns if name.startswith("kl_T")},
-    }
-    return [
-        Expectation("expect_table_row_count_to_equal", {"value": figures["live"]["rows"]}),
-        Expectation("expect_table_columns_to_match_ordered_list", {"column_list": list(columns)}),
-        *(Expectation("expect_column_values_to_not_be_null", {"column": name}) for name in bounds),
-        *_between(bounds),
-    ]
-
-
-def _between(bounds: Mapping[str, tuple[float, float]]) -> list[Expectation]:
-    return [
-        Expectation("expect_column_values_to_be_between", {"column": name, "min_value": least, "max_value": most})
-        for name, (least, most) in bounds.items()
-    ]
-
-
-def explanations(figures: Mapping[str, Any], params: SoftTargetParams) -> Iterator[str]:
-    """What each figure beyond its bound means, for people."""
-    if not figures["finite"]:
-        yield "some stored logits are not finite numbers"
-        return
-    entropy, uniform = figures["entropy"]["1"]["mean"], figures["log_num_classes"]
-    if entropy < params.min_entropy_nats:
-        yield (
-            f"mean entropy at T=1 is {entropy:.3g} nats, below soft_targets.min_entropy_nats = {params.min_entropy_nats:g}: "
-            "as good as one-hot, so a student learns no more from them than from labels (an over-trained teacher?)"
-        )
-    if entropy > params.max_entropy_share * uniform:
-        yield (
-            f"mean entropy at T=1 is {entropy:.4g} nats, {entropy / uniform:.1%} of log C, above "
-            f"soft_targets.max_entropy_share = {params.max_entropy_share:g}: as good as uniform (an untrained teacher?)"
-        )
-    for temperature, error in figures["live"]["kl"].items():
-        if params.max_kl is not None and error["mean_kl"] > params.max_kl:
-            yield (
-                f"mean KL to the live teacher is {error['mean_kl']:.3g} nats at T={temperature} over "
-                f"{figures['live']['rows']} random rows, above soft_targets.max_kl = {params.max_kl:g}"
-            )

@@ -60,7 +60,7 @@ def _inspect(artifact: Artifact, params: SoftTargetParams, out: Path) -> None:
 def _inspections(artifact: Artifact, params: SoftTargetParams) -> Iterator[Inspection]:
     import pandas as pd
 
-    from components.soft_targets.quality import row_expectations, summary, summary_expectations
+    from components.soft_targets.verdict import row_expectations, summary, summary_expectations
     from components.validation.gx import Inspection
 
     figures, rows = artifact.read_json(QUALITY), artifact.read_json(QUALITY_ROWS)
@@ -71,7 +71,7 @@ def _inspections(artifact: Artifact, params: SoftTargetParams) -> Iterator[Inspe
 
 
 def _refusal(report: ValidationReport, artifact: Artifact, params: SoftTargetParams, docs: Path) -> str:
-    from components.soft_targets.quality import explanations
+    from components.soft_targets.verdict import explanations
 
     figures: Any = artifact.read_json(QUALITY)
     meant = list(explanations(figures, params)) or [failure.line for failure in report.critical]

@@ -16,8 +16,9 @@ import torch
 from components.contracts import UNLABELLED
 from components.evaluation import metrics
 from components.params import SoftTargetParams
-from components.soft_targets.quality import explanations, quality
+from components.soft_targets.quality import quality
 from components.soft_targets.reader import SoftTargets
+from components.soft_targets.verdict import explanations
 from components.views import ViewBank
 
 PARAMS = SoftTargetParams(batch_size=8, rows_per_chunk=20, temperatures=(1.0, 4.0))

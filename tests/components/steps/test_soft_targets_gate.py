@@ -13,7 +13,7 @@ from components.artifacts.store import Store
 from components.errors import SoftTargetsRefusedError
 from components.params import Params
 from components.settings import Settings
-from components.soft_targets.quality import explanations
+from components.soft_targets.verdict import explanations
 from components.steps.soft_targets_gate import DOCS, KIND, judge
 from components.steps.step import World
 from components.validation.report import load_report
