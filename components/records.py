@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from components.artifacts.artifact import MEASURED, Artifact, Manifest
+from components.report.table import interval, percent
 from components.tracking import DatasetRef, MetricPoint, RunSpec, epoch_metrics, flatten, system_metrics
 
 if TYPE_CHECKING:
@@ -28,6 +29,20 @@ DOCUMENTS = {
     "export": ("parity.json",),
 }
 """Files and folders of each step's artifact that are worth a look in MLflow."""
+RESULTS = {
+    "data": "data.json",
+    "validate": "result.json",
+    "teacher": "metrics.json",
+    "soft_targets": "quality.json",
+    "baseline": "metrics.json",
+    "student": "metrics.json",
+    "evaluate": "metrics.json",
+    "export": "parity.json",
+}
+"""The JSON file of each step whose numbers are its metrics."""
+TRAINED = ("teacher", "baseline", "student")
+NO_METRICS = frozenset({"per_class", "labelled", "unlabelled", "confidence"})
+"""Tables, which the files show better, and a parameter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +62,19 @@ def lineage_of(
     tags = {
         **{f"data.{name}": str(notes.get(name, "")) for name in ("repository", "path", "revision", "commit")},
         "data.md5": md5,
+        "code.digest": _code_digest(artifacts),
         **{f"{name}.digest": artifact.digest for name, artifact in artifacts.items()},
         **{f"{name}.key": artifact.key for name, artifact in artifacts.items()},
         **facts,
     }
     source = f"{notes.get('repository', '')}/{notes.get('path', '')}@{notes.get('commit', '')}"
     return Lineage(tags=tags, dataset=DatasetRef(name=data_name, digest=md5, source=source))
+
+
+def _code_digest(artifacts: Mapping[str, Artifact]) -> str:
+    """Of all modules that computed any of *artifacts*."""
+    modules = {name: code for made in artifacts.values() for name, code in made.manifest().fields["code"].items()}
+    return hashlib.sha256(json.dumps(modules, sort_keys=True).encode()).hexdigest()
 
 
 def step_record(artifact: Artifact, lineage: Lineage, draw: Callable[[Path], None] | None = None) -> RunSpec:
@@ -83,14 +105,19 @@ def parent_record(
     *,
     status: Status,
     failure: str = "",
+    note: str = "",
 ) -> RunSpec:
-    """The run above the steps; its identity is what its steps came to, under these parameters."""
+    """The run above the steps; its identity is what its steps came to, under these parameters; *note* is Markdown."""
     identity = json.dumps([[child.identity for child in children], params, status, failure], sort_keys=True)
     evaluated = [point for child in children if child.name == "evaluate" for point in child.metrics]
     return RunSpec(
         name=name,
         identity=hashlib.sha256(identity.encode()).hexdigest(),
-        tags={**lineage.tags, **({"potstill.failure": failure} if failure else {})},
+        tags={
+            **lineage.tags,
+            **({"potstill.failure": failure} if failure else {}),
+            **({"mlflow.note.content": note or failure} if note or failure else {}),
+        },
         params=flatten(params),
         metrics=[point for point in evaluated if not point.key.startswith("system/")],
         dataset=lineage.dataset,
@@ -119,6 +146,44 @@ def decision_record(report: ReportData, lineage: Lineage, draw: Callable[[Path],
     )
 
 
+def student_note(report: ReportData) -> str:
+    """What a registered student is and how well it did, for the list of versions; Markdown."""
+    params, metrics = report.params, report.metrics
+    objective, size = params.student.objective, metrics["student"]["num_parameters"]
+    ratio = metrics["teacher"]["num_parameters"] / size
+    return (
+        f"{params.student.model.name} with {size:,} parameters, {ratio:.1f} times fewer than its teacher "
+        f"({params.teacher.model.name}); objective {objective.name}, temperature {report.temperature:g}, "
+        f"alpha {objective.alpha:g}. {_test_accuracy(report, 'student')}; its teacher "
+        f"{percent(metrics['teacher']['accuracy'])}, the same model on hard labels alone "
+        f"{percent(metrics['baseline']['accuracy'])}."
+    )
+
+
+def teacher_note(report: ReportData) -> str:
+    """What a registered teacher is and how well it did, for the list of versions; Markdown."""
+    size = report.metrics["teacher"]["num_parameters"]
+    return f"{report.params.teacher.model.name} with {size:,} parameters. {_test_accuracy(report, 'teacher')}."
+
+
+def _test_accuracy(report: ReportData, arm: str) -> str:
+    found, data = report.metrics[arm], report.params.data
+    return (
+        f"Test accuracy {percent(found['accuracy'])} ({interval(100 * found['accuracy_low'], 100 * found['accuracy_high'])}) "
+        f"on {report.metrics['holdout']['num_rows']:,} samples of {data.path} at {data.revision}"
+    )
+
+
+def name_note(name: str, what: str, alias: str = "") -> str:
+    """What the versions of a registered model have in common, and how to load one; Markdown."""
+    stands = f" The alias `{alias}` stands on the version that the gate let through last." if alias else ""
+    address = f"models:/{name}@{alias}" if alias else f"models:/{name}/<version>"
+    return (
+        f"{what}.{stands} The program takes uint8 samples of any batch size and gives float32 logits; the signature has "
+        f'the shapes. Load it with `mlflow.pytorch.load_model("{address}")`.'
+    )
+
+
 def _start_ms(manifest: Manifest) -> int:
     ended = datetime.fromisoformat(manifest.created).timestamp()
     return round((ended - manifest.cost.get("seconds", 0)) * 1000)
@@ -129,18 +194,19 @@ def _folder(name: str) -> str:
 
 
 def _values(artifact: Artifact, at_ms: int) -> list[MetricPoint]:
-    """Every number in the step's own JSON of results, under its dotted name."""
-    names = {"evaluate": "metrics.json", "soft_targets": "quality.json", "export": "parity.json"}
-    name = names.get(artifact.kind, "metrics.json")
-    tree = artifact.read_json(name) if artifact.file(name).exists() else {}
-    cost = {f"cost/{key}": value for key, value in artifact.manifest().cost.items() if _is_number(value)}
-    found = {key: value for key, value in _numbers(tree).items() if not key.startswith("per_class")}
-    return [MetricPoint(_metric_name(key), float(value), 0, at_ms) for key, value in {**found, **cost}.items()]
+    """Every number in the step's own JSON of results, and what it cost as a whole among the system metrics."""
+    tree = artifact.read_json(RESULTS[artifact.kind])
+    prefix = "final/validation_" if artifact.kind in TRAINED else ""
+    found = {f"{prefix}{name}": value for name, value in _numbers(tree).items()}
+    cost = {f"system/step_{name}": value for name, value in artifact.manifest().cost.items() if _is_number(value)}
+    return [MetricPoint(_metric_name(name), float(value), 0, at_ms) for name, value in {**found, **cost}.items()]
 
 
 def _course(artifact: Artifact, start_ms: int) -> list[MetricPoint]:
-    history = artifact.file("history.json")
-    return epoch_metrics(artifact.read_json("history.json"), at_ms=start_ms) if history.exists() else []
+    if not artifact.file("history.json").exists():
+        return []
+    points = epoch_metrics(artifact.read_json("history.json"), at_ms=start_ms)
+    return [point for point in points if artifact.kind == "student" or point.key != "loss_distillation"]
 
 
 def _load(artifact: Artifact, start_ms: int) -> list[MetricPoint]:
@@ -150,15 +216,15 @@ def _load(artifact: Artifact, start_ms: int) -> list[MetricPoint]:
     )
 
 
-def _numbers(tree: Any, prefix: str = "") -> dict[str, float]:
-    items = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
+def _numbers(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, float]:
+    """'group/rest.of.the.name' -> number: MLflow shows one block of charts a group. Keys that are numbers are temperatures."""
     flat: dict[str, float] = {}
-    for key, value in items:
-        name = f"{prefix}.{key}" if prefix else str(key)
-        if isinstance(value, Mapping | list):
-            flat |= _numbers(value, name)
-        elif _is_number(value):
-            flat[name] = value
+    for key, value in tree.items():
+        place = (*path, f"T{key}" if key[:1].isdigit() else key)
+        if isinstance(value, Mapping) and key not in NO_METRICS:
+            flat |= _numbers(value, place)
+        elif _is_number(value) and key not in NO_METRICS:
+            flat[".".join(place).replace(".", "/", 1) if path else key] = value
     return flat
 
 

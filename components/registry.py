@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from components.artifacts.artifact import Artifact, FileEntry, payload_digest, sha256_of, write_json
 from components.errors import BadInputError, ExportError, ServerError
-from components.tracking import alone, client, vendor_errors, without_password
+from components.tracking import MODEL_PAGES, alone, client, vendor_errors, without_password
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,12 +72,15 @@ def register_model(
     tags: Mapping[str, str],
     lock_dir: Path,
     metadata: Mapping[str, Any] | None = None,
+    about: str = "",
+    note: str = "",
 ) -> RegisteredVersion:
     """Register the model in *artifact* under *name* unless a version with its digest is there already.
 
     It is logged to *run_id* as a torch.export program (uint8 [B, *S] -> float32 [B, C], any B), read back
-    from the server and held against the live model before there is a version of it. Raises ServerError,
-    and ExportError when the two disagree.
+    from the server and held against the live model before there is a version of it. *note* describes the
+    version for people, *about* the name, if it is new; both are Markdown. Raises ServerError, and ExportError
+    when the two disagree.
     """
     with alone(lock_dir, tracking_uri, name), vendor_errors(tracking_uri):
         mlflow_client = client(tracking_uri)
@@ -85,7 +88,7 @@ def register_model(
         if found is not None:
             return _registered(found)
         all_tags = {**{key: str(value) for key, value in tags.items()}, DIGEST_TAG: artifact.digest}
-        wanted = _Wanted(name, artifact, run_id, sample_shape, all_tags, metadata or {})
+        wanted = _Wanted(name, artifact, run_id, sample_shape, all_tags, metadata or {}, about, note)
         model_id = _logged_model(mlflow_client, tracking_uri, wanted)
         return _registered(_create_version(mlflow_client, tracking_uri, wanted, model_id), created=True)
 
@@ -149,7 +152,8 @@ def version_url(tracking_uri: str, version: RegisteredVersion) -> str:
     """The version's page; '' without a server."""
     if not tracking_uri.startswith(("http://", "https://")):
         return ""
-    return f"{without_password(tracking_uri).rstrip('/')}/#/models/{quote(version.name)}/versions/{version.version}"
+    page = f"#/models/{quote(version.name)}/versions/{version.version}{MODEL_PAGES}"
+    return f"{without_password(tracking_uri).rstrip('/')}/{page}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,8 @@ class _Wanted:
     sample_shape: tuple[int, ...]
     tags: Mapping[str, str]
     metadata: Mapping[str, Any]
+    about: str
+    note: str
 
 
 def _logged_model(mlflow_client: MlflowClient, tracking_uri: str, wanted: _Wanted) -> str:
@@ -208,13 +214,14 @@ def _upload_and_compare(mlflow_client: MlflowClient, tracking_uri: str, logged: 
 
 def _create_version(mlflow_client: MlflowClient, tracking_uri: str, wanted: _Wanted, model_id: str) -> ModelVersion:
     """A version, and the link to it that MLflow's page of the logged model shows."""
-    _ensure_name(mlflow_client, wanted.name)
+    _ensure_name(mlflow_client, wanted.name, wanted.about)
     with _default_tracking_uri(tracking_uri):
         made = mlflow_client.create_model_version(
             wanted.name,
             f"models:/{model_id}",
             wanted.run_id,
             dict(wanted.tags),
+            description=wanted.note or None,
             await_creation_for=READY_SECONDS,
             model_id=model_id,
         )
@@ -311,11 +318,11 @@ def _demand_same(live: nn.Module, samples: NDArray[np.uint8], uri: str, tracking
     demand_parity(difference, f"the logged model {uri}")
 
 
-def _ensure_name(mlflow_client: MlflowClient, name: str) -> None:
+def _ensure_name(mlflow_client: MlflowClient, name: str, about: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        mlflow_client.create_registered_model(name)
+        mlflow_client.create_registered_model(name, description=about or None)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

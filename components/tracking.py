@@ -40,6 +40,10 @@ PARAMS_PER_BATCH = 100
 PARAM_CHARACTERS = 6000
 TAG_CHARACTERS = 8000
 DATASET_DIGEST_CHARACTERS = 36
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""What kind of experiment MLflow's pages show; left out, they guess from what was logged."""
+MODEL_PAGES = "?workflowType=machine_learning"
+"""At the end of a link: without it, a browser that is new to MLflow gets its pages about prompts and traces."""
 LOCK_WAIT_SECONDS = 600.0
 
 QUIET_AND_QUICK = {
@@ -269,7 +273,8 @@ def _experiment_id(mlflow_client: MlflowClient, tracking_uri: str, name: str, ar
     found = mlflow_client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(mlflow_client.create_experiment(name, _artifact_location(tracking_uri, name, artifact_root)))
+            place = _artifact_location(tracking_uri, name, artifact_root)
+            return str(mlflow_client.create_experiment(name, place, tags=EXPERIMENT_TAGS))
         except MlflowException:
             found = mlflow_client.get_experiment_by_name(name)  # another machine was quicker
             if found is None:
@@ -296,7 +301,7 @@ def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
     """The run's page; '' without a server."""
     if not tracking_uri.startswith(("http://", "https://")):
         return ""
-    return f"{without_password(tracking_uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+    return f"{without_password(tracking_uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}{MODEL_PAGES}"
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, str]:

@@ -78,10 +78,13 @@ def _last_words(console: Console, params: Params, verdict: Verdict, endpoints: E
 
 
 def _places(verdict: Verdict, endpoints: Endpoints) -> list[tuple[str, str]]:
+    from components.tracking import MODEL_PAGES
+
+    tracking_uri = endpoints.tracking_uri
     return [
         ("report", verdict.report),
-        ("MLflow run", verdict.run_url or endpoints.tracking_uri),
-        ("registry", f"{endpoints.mlflow_ui_url}/#/models" if endpoints.mlflow_ui_url else endpoints.tracking_uri),
+        ("MLflow run", verdict.run_url or tracking_uri),
+        ("registry", f"{endpoints.mlflow_ui_url}/#/models{MODEL_PAGES}" if endpoints.mlflow_ui_url else tracking_uri),
         ("Prefect", endpoints.prefect_ui_url),
     ]
 

@@ -159,10 +159,17 @@ def _project(run: Run, *, status: records.Status = "FINISHED", failure: str = ""
         for name, outcome in run.outcomes.items()
     ]
     params = run.params.model_dump(mode="json")
-    parent = records.parent_record(run.name, children, lineage, params, status=status, failure=failure)
+    note = _note(run) if "evaluate" in run.outcomes else ""
+    parent = records.parent_record(run.name, children, lineage, params, status=status, failure=failure, note=note)
     return tracking.project_run(
         run.settings.tracking_uri, run.params.registry.experiment, parent, children, lock_dir=_locks(run)
     )
+
+
+def _note(run: Run) -> str:
+    from components.report.page import to_markdown
+
+    return to_markdown(report_data(run))
 
 
 def _drawing(run: Run, name: str) -> Callable[[Path], None] | None:
@@ -200,24 +207,43 @@ def register(run: Run, logged: ProjectedRuns) -> Versions:
 
 
 def _register(run: Run, logged: ProjectedRuns) -> Versions:
-    names = run.params.registry
+    names, data = run.params.registry, report_data(run)
+    students = records.name_note(names.student, f"Students of `{names.teacher}`", CHAMPION)
+    teachers = records.name_note(names.teacher, f"Teachers of `{names.student}`")
     return Versions(
-        student=_register_one(run, logged, "student", names.student),
-        teacher=_register_one(run, logged, "teacher", names.teacher),
+        student=_register_one(run, logged, "student", names.student, about=students, note=records.student_note(data)),
+        teacher=_register_one(run, logged, "teacher", names.teacher, about=teachers, note=records.teacher_note(data)),
     )
 
 
-def _register_one(run: Run, logged: ProjectedRuns, step_name: str, model_name: str) -> RegisteredVersion:
+def _register_one(
+    run: Run, logged: ProjectedRuns, step_name: str, model_name: str, *, about: str, note: str
+) -> RegisteredVersion:
     artifacts = run.artifacts()
+    packed = artifacts["data"].read_json("data.json")
     return registry.register_model(
         run.settings.tracking_uri,
         name=model_name,
         artifact=artifacts[step_name],
         run_id=logged.children[step_name],
-        sample_shape=tuple(artifacts["data"].read_json("data.json")["sample_shape"]),
-        tags=lineage_of(run).tags,
+        sample_shape=tuple(packed["sample_shape"]),
+        tags=_version_tags(run, step_name),
         lock_dir=_locks(run),
+        metadata={"class_names": packed["class_names"]},
+        about=about,
+        note=note,
     )
+
+
+def _version_tags(run: Run, step_name: str) -> dict[str, str]:
+    """The lineage without the steps that this model does not stand on."""
+    others = set(run.outcomes) - {step_name, "validate", *_upstream(step_name)}
+    return {name: value for name, value in lineage_of(run).tags.items() if name.partition(".")[0] not in others}
+
+
+def _upstream(step_name: str) -> set[str]:
+    inputs = load_step(step_name).inputs
+    return {*inputs, *(name for found in inputs for name in _upstream(found))}
 
 
 def judge(run: Run, versions: Versions) -> Decision:

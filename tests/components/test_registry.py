@@ -99,6 +99,8 @@ def register(uri: str, folder: Path, artifact: Artifact, name: str = "student") 
         tags=TAGS,
         lock_dir=folder / "locks",
         metadata={"class_names": list(SPEC.class_names)},
+        about="All students.",
+        note="A small one.",
     )
 
 
@@ -118,6 +120,14 @@ def test_a_version_carries_its_whole_lineage(shared, artifacts):
         artifacts[0].digest,
         True,
     )
+
+
+def test_name_and_version_are_described(shared):
+    """In words, where MLflow's pages show them."""
+    address, made = shared
+    client = MlflowClient(address)
+    assert client.get_registered_model("student").description == "All students."
+    assert client.get_model_version("student", made.version).description == "A small one."
 
 
 def test_the_run_knows_its_model(shared):
@@ -443,7 +453,10 @@ def test_over_http_it_is_the_same(tmp_path, artifacts, capfd):
         assert replace(register(address, tmp_path, artifacts[0]), created=True) == made
         assert set_alias(address, "student", "champion", made.version).digest == artifacts[0].digest
         assert resolve_model("models:/student@champion", address).uri == made.uri
-        assert registry.version_url(address, made) == f"{address}/#/models/student/versions/1"
+        assert (
+            registry.version_url(address, made)
+            == f"{address}/#/models/student/versions/1?workflowType=machine_learning"
+        )
         loaded = load_registered("models:/student@champion", address)
         assert largest_difference(load_model(artifacts[0]), loaded, samples(), (1, 2, 7)) <= 1e-6
         with pytest.raises(BadInputError, match="no model"):

@@ -241,6 +241,14 @@ def test_files_lie_beside_the_database(uri, tmp_path, monkeypatch):
     assert list((tmp_path / "mlartifacts" / "potstill").rglob("note.txt"))
 
 
+def test_an_experiment_opens_at_its_runs(uri, tmp_path):
+    """MLflow's pages are told that it is one of models, by its tag and by every link."""
+    made = project(uri, tmp_path)
+    experiment = MlflowClient(uri).get_experiment(made.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert tracking.run_url("http://localhost:5000", "1", "abc").endswith("/runs/abc?workflowType=machine_learning")
+
+
 def test_mlflow_is_silent(uri, tmp_path, capfd):
     """No 'View run at', no progress bars, no log lines about tables."""
     project(uri, tmp_path)
@@ -386,7 +394,10 @@ def test_over_http_it_is_the_same(tmp_path, capfd):
         again = project(address, tmp_path)
         assert again.created == ()
         assert everything(address) == before
-        assert made.url == f"{address}/#/experiments/{made.experiment_id}/runs/{made.parent_run_id}"
+        assert (
+            made.url
+            == f"{address}/#/experiments/{made.experiment_id}/runs/{made.parent_run_id}?workflowType=machine_learning"
+        )
         project(f"sqlite:///{tmp_path}/local.db", tmp_path)
         assert everything(f"sqlite:///{tmp_path}/local.db") == before
     assert capfd.readouterr() == ("", "")

@@ -74,6 +74,11 @@ def test_every_field_of_every_section_is_there():
     assert ("data", "split", "by: column", "column") in described
 
 
+def test_every_parameter_says_what_it_means():
+    """A name and a type alone teach nobody."""
+    assert [place for place, entry in leaves(describe()) if not entry.about] == []
+
+
 @pytest.mark.parametrize("family", ["formats", "models", "objectives", "transforms", "workloads"])
 def test_every_plugin_file_is_described_with_its_parameters(family: str):
     """A new file is in the page by being there."""
