@@ -49,6 +49,9 @@ def s3_store(s3_settings: Settings) -> Store:
     return Store(s3_settings)
 
 
+CODES = {"503": "SlowDown", "500": "InternalError", "404": "NoSuchUpload"}
+
+
 class FaultProxy(http.server.ThreadingHTTPServer):
     """Passes requests on to *upstream*, or does with one what `decide(method, path)` names."""
 
@@ -97,9 +100,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.server.decide(self.command, self.path)
         self.server.done[fault] += 1
-        if fault in ("503", "500"):
-            code = {"503": "SlowDown", "500": "InternalError"}[fault]
-            page = f"<Error><Code>{code}</Code><Message>later</Message></Error>".encode()
+        if fault in CODES:
+            page = f"<Error><Code>{CODES[fault]}</Code><Message>as the test wants it</Message></Error>".encode()
             self._answer(int(fault), [("Content-Type", "application/xml")], page)
         elif fault == "page":
             self._answer(404, [("Content-Type", "text/html")], b"<html>nothing here</html>")

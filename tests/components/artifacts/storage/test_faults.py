@@ -1,5 +1,6 @@
 """Whatever the network does, an operation ends in the right bytes or in a StoreError, and before its deadline."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -172,16 +173,52 @@ def test_a_lost_answer_to_a_replacement_is_resolved_as_well(s3_settings, proxy, 
     assert bucket.replace(manifest_name, b"three", first) is None
 
 
-def test_a_large_upload_whose_completion_got_no_answer_is_complete(s3_settings, proxy, tmp_path):
-    """The second attempt finds no such upload any more, and looks whether the object is there."""
+def completes(method, path):
+    return method == "POST" and "uploadId=" in path
+
+
+@pytest.mark.parametrize("then", ["pass", "404"])
+def test_a_large_upload_whose_completion_got_no_answer_is_complete(s3_settings, proxy, tmp_path, then):
+    """Whether the server completes it again or knows no such upload any more."""
     bucket = Store(s3_settings).storage.bucket
     path = tmp_path / "large.bin"
     path.write_bytes(PAYLOAD)
-    proxy.first("lost", 1, only=lambda method, path: method == "POST" and "uploadId=" in path)
+    faults = ["lost", then]
+    proxy.decide = lambda method, path: faults.pop(0) if faults and completes(method, path) else "pass"
     bucket.put_file("files/large", path, len(PAYLOAD))
 
-    assert proxy.done["lost"] == 1
+    assert faults == []
     assert bucket.get_piece("files/large", PIECE_BYTES, 100_000) == PAYLOAD[PIECE_BYTES:]
+
+
+def test_a_large_upload_that_someone_aborted_is_an_error(s3_settings, proxy, tmp_path):
+    """And not taken for one that is complete."""
+    bucket = Store(s3_settings).storage.bucket
+    path = tmp_path / "large.bin"
+    path.write_bytes(PAYLOAD)
+    proxy.always("404", only=completes)
+    with pytest.raises(StoreError, match="aborted by someone else"):
+        bucket.put_file("files/large", path, len(PAYLOAD))
+
+
+def test_nobody_sees_an_artifact_before_its_files(writer_settings, s3_settings, proxy, tmp_path):
+    """While another machine's uploads take their time, a reader finds nothing, and then everything."""
+    other = make_key("thing", {"slow": 1})
+    proxy.always("delay", only=lambda method, path: method == "PUT" and is_file(method, path))
+    store, reader = Store(s3_settings), Store(s3_settings.model_copy(update={"var_dir": tmp_path / "reader"}))
+    writing = threading.Thread(
+        target=store.obtain, args=(other, make), kwargs={"producer": "a test", "progress": NoProgress()}
+    )
+    writing.start()
+    num_looks, found = 0, None
+    while found is None and (writing.is_alive() or num_looks == 0):
+        found, num_looks = reader.find("thing", other.digest), num_looks + 1
+    writing.join()
+    found = found or reader.find("thing", other.digest)
+
+    assert num_looks > 5
+    assert whole(found)
+    assert not (reader.storage.root / ".quarantine").exists()
 
 
 @pytest.mark.parametrize("seed", range(3))

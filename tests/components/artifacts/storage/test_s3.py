@@ -157,6 +157,28 @@ def test_damage_in_the_bucket_is_seen_and_the_result_made_and_published_again(
     assert len(names(s3_client, prefix, "quarantine")) == 1
 
 
+def test_a_local_copy_of_what_was_published_anew_is_replaced(s3_settings, tmp_path, s3_client, prefix):
+    """Whole as it is, it is not what everybody else uses by now."""
+    here, there = Store(s3_settings), elsewhere(s3_settings, tmp_path)
+    obtain(here, writer("of old"))
+    s3_client.delete_object(Bucket="potstill", Key=f"{prefix}/manifests/thing/{KEY.digest}.json")
+    new = obtain(there, writer("of now")).artifact
+
+    found = here.find("thing", KEY.digest)
+    assert found.digest == new.digest
+    assert found.file("deep/a.txt").read_text() == "of now"
+
+
+def test_what_is_published_anew_replaces_the_publishers_own_old_copy(s3_store, s3_client, prefix):
+    """Somebody removed the manifest; the folder of the local copy was still there."""
+    obtain(s3_store, writer("of old"))
+    s3_client.delete_object(Bucket="potstill", Key=f"{prefix}/manifests/thing/{KEY.digest}.json")
+    made = obtain(s3_store, writer("of now"))
+
+    assert not made.cached
+    assert made.artifact.file("deep/a.txt").read_text() == "of now"
+
+
 def test_a_manifest_that_names_a_file_outside_its_folder_writes_nothing_there(s3_settings, tmp_path, s3_client, prefix):
     """Whoever can write to the bucket cannot write to the disk of those who read it."""
     artifact = obtain(Store(s3_settings)).artifact
