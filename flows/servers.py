@@ -488,7 +488,7 @@ def _local_status(recipe: Recipe) -> ServerStatus:
         stopped,
         state="running",
         where=_local(state.port),
-        text=f"process {state.pid}, since {state.started}, {memory / 2**20:.0f} MB",
+        text=f"process {state.pid}, since {_minute(state.started)}, {memory / 2**20:.0f} MB",
         pid=state.pid,
         memory_bytes=memory,
     )
@@ -497,6 +497,11 @@ def _local_status(recipe: Recipe) -> ServerStatus:
     if not processes.answers(recipe, state):
         return replace(running, state="starting", text=f"does not answer yet; log: {recipe.log_file}")
     return running
+
+
+def _minute(started: str) -> str:
+    """'2026-01-31T09:05:00+00:00' -> '2026-01-31 09:05 UTC'."""
+    return f"{started[:16].replace('T', ' ')} UTC"
 
 
 def _resident(state: State) -> Iterator[int]:

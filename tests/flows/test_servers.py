@@ -415,6 +415,7 @@ def test_both_servers_come_up_with_their_pages(world: Settings):
         assert "<html" in get(page)
     assert [status.state for status in server_status(world)] == ["running", "running"]
     assert status_table(world).row_count == 2
+    assert all(" UTC, " in status.text for status in server_status(world))
 
 
 @pytest.mark.service
