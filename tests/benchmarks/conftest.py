@@ -32,6 +32,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def unchanged(samples: np.ndarray) -> ViewBank:
+    """The samples themselves as their only view."""
+    return ViewBank(torch.from_numpy(samples), np.zeros((len(samples), 16), np.uint8), ViewParams(), limit_bytes=0)
+
+
 class Steps:
     """The real training loop, driven a step at a time; nothing is validated and no checkpoint is due."""
 
@@ -45,16 +50,21 @@ class Steps:
         num_views: int = 1,
         objective: Objective | None = None,
         targets: Targets | None = None,
+        channels_last: bool = False,
     ) -> None:
-        bank = ViewBank(torch.from_numpy(samples), np.zeros((len(samples), 16), np.uint8), ViewParams(), limit_bytes=0)
+        params = TrainParams(
+            epochs=100_000,
+            batch_size=batch_size,
+            optimizer=OptimizerParams(learning_rate=1e-3),
+            warmup_share=0,
+            channels_last=channels_last,
+        )
         loss = BatchLoss(
-            model=initialised(model, SPEC, seed=0),
+            model=loop._placed(initialised(model, SPEC, seed=0), torch.device("cpu"), params),
             labels=labels,
             workload=Workload().build(),
-            params=TrainParams(
-                epochs=100_000, batch_size=batch_size, optimizer=OptimizerParams(learning_rate=1e-3), warmup_share=0
-            ),
-            views=bank,
+            params=params,
+            views=unchanged(samples),
             device=torch.device("cpu"),
             objective=objective,
             targets=targets,
@@ -78,6 +88,7 @@ class Bench:
 
     spec = SPEC
     steps = Steps
+    views = staticmethod(unchanged)
 
     @staticmethod
     def samples(count: int) -> tuple[np.ndarray, np.ndarray]:
