@@ -185,6 +185,8 @@ def test_the_code_of_teacher_and_transforms_counts() -> None:
     modules = reached(["components.steps.soft_targets", *soft_targets.STEP.plugins(params())])
     assert {"components.transforms._resampling", "components.views", "components.soft_targets.codec"} <= set(modules)
     assert not [name for name in modules if "objectives" in name or "training" in name]
+    assert "components.steps.soft_targets_worker" in modules
+    assert not [name for name in modules if "validation" in name or "verdict" in name or "gate" in name]
 
 
 def test_clean_views_are_stored_for_a_study_of_the_mistake(
