@@ -106,32 +106,57 @@ def write_soft_targets(
     asked = TeacherPass(teacher, bank, rows, num_views, identity, params, progress, fingerprint or {})
     progress.start("soft targets", total=asked.num_places)
     making = _Making(asked, work, earlier, workers)
-    chosen, weighed, low_precision = making.choose(exact)
-    assert chosen.error is not None
-    header = Header(
-        identity=identity,
-        codec=chosen.codec,
-        num_views=num_views,
-        num_rows=len(rows),
-        num_classes=asked.num_classes,
-        row_stride_bytes=chosen.row_stride_bytes,
-        rows_per_chunk=params.rows_per_chunk,
-        chunk_sha256=_lay_out(making.complete(codec_named(chosen.codec)), asked, chosen.row_stride_bytes, out / LOGITS),
-        rows_sha256=_save(out / ROWS, rows.astype("<i8", copy=False)),
-        sample_ids_sha256=_save(out / SAMPLE_IDS, np.ascontiguousarray(bank.sample_ids[rows])),
+    choice = making.choose(exact)
+    header = _header(
+        asked,
+        choice,
+        chunks=_lay_out(making.complete(codec_named(choice.chosen.codec)), asked, choice.chosen, out / LOGITS),
+        rows=_save(out / ROWS, rows.astype("<i8", copy=False)),
+        sample_ids=_save(out / SAMPLE_IDS, np.ascontiguousarray(bank.sample_ids[rows])),
         teacher_model=teacher_model,
-        batch_size=params.batch_size,
-        precision=params.precision,
-        memory_format=params.memory_format,
-        error=chosen.error,
-        rows_measured=making.rows_measured,
-        precision_error=_by_name(low_precision),
-        candidates=weighed,
     )
     write_header(out, header)
     making.written.num_bytes = header.num_bytes
     making.written.seconds = time.monotonic() - started
     return making.written
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """What the sample said."""
+
+    chosen: Candidate
+    weighed: tuple[Candidate, ...]
+    num_rows: int
+    precision_error: ErrorTable | None
+
+
+def _header(
+    asked: TeacherPass, choice: _Choice, *, chunks: tuple[str, ...], rows: str, sample_ids: str, teacher_model: str
+) -> Header:
+    """*chunks*, *rows* and *sample_ids* are the sha256 of what lies in the files."""
+    chosen, params = choice.chosen, asked.params
+    assert chosen.error is not None
+    return Header(
+        identity=asked.identity,
+        codec=chosen.codec,
+        num_views=asked.num_views,
+        num_rows=len(asked.rows),
+        num_classes=asked.num_classes,
+        row_stride_bytes=chosen.row_stride_bytes,
+        rows_per_chunk=params.rows_per_chunk,
+        chunk_sha256=chunks,
+        rows_sha256=rows,
+        sample_ids_sha256=sample_ids,
+        teacher_model=teacher_model,
+        batch_size=params.batch_size,
+        precision=params.precision,
+        memory_format=params.memory_format,
+        error=chosen.error,
+        rows_measured=choice.num_rows,
+        precision_error=_by_name(choice.precision_error),
+        candidates=choice.weighed,
+    )
 
 
 @dataclass(slots=True)
@@ -153,7 +178,7 @@ class _Making:
         self.written = Written(num_samples=len(self.asked.rows))
         self._asked_now = np.zeros(self.asked.num_places, dtype=np.bool_)
 
-    def choose(self, exact: Teacher | None) -> tuple[Candidate, tuple[Candidate, ...], ErrorTable | None]:
+    def choose(self, exact: Teacher | None) -> _Choice:
         """Make the sample and choose the codec on it; also what low precision costs, which is refused before the rest."""
         params = self.asked.params
         spans = [self.asked.span(chunk) for chunk in sample_chunks(self.asked.num_chunks, params.rows_per_chunk)]
@@ -167,7 +192,8 @@ class _Making:
         cache: list[Chunk] = []
         self._sample = [Committed(piece, files, cache) for piece in places]
         low = None if exact is None or params.precision == EXACT else self._low_precision(exact)
-        return *choose(self._sample_logits(), params, self.asked.num_classes), low
+        chosen, weighed = choose(self._sample_logits(), params, self.asked.num_classes)
+        return _Choice(chosen, weighed, sum(map(len, places)), low)
 
     def complete(self, codec: Codec) -> list[Source]:
         """Sources that hold every place once."""
@@ -181,10 +207,6 @@ class _Making:
         pieces = _pieces(np.flatnonzero(~taken), self.asked.params.rows_per_chunk)
         self._compute(pieces, codec.name, files)
         return [*sample, *resumed, *copied, *(Committed(piece, files, cache) for piece in pieces)]
-
-    @property
-    def rows_measured(self) -> int:
-        return sum(len(source.places) for source in self._sample)
 
     def _files(self, codec: str) -> ChunkFiles:
         return ChunkFiles(self.work / "chunks" / codec, chunk_key(self.asked, codec))
@@ -361,12 +383,12 @@ def _spread(length: int, count: int) -> NDArray[np.int64]:
     return np.arange(count, dtype=np.int64) * length // count
 
 
-def _lay_out(sources: Sequence[Source], asked: TeacherPass, row_stride_bytes: int, path: Path) -> tuple[str, ...]:
+def _lay_out(sources: Sequence[Source], asked: TeacherPass, chosen: Candidate, path: Path) -> tuple[str, ...]:
     """Write all rows in order; the sha256 of each chunk as it lies there."""
     spans = [asked.span(chunk) for chunk in range(asked.num_chunks)]
     try:
         with path.open("wb") as stream:
-            return tuple(_append(stream.write, block) for block in blocks(sources, spans, row_stride_bytes))
+            return tuple(_append(stream.write, block) for block in blocks(sources, spans, chosen.row_stride_bytes))
     except OSError as error:
         raise cannot_write(str(path), error) from error
 
