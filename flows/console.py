@@ -221,7 +221,7 @@ class _Above:
 def interruptible(progress: ConsoleProgress) -> Iterator[threading.Event]:
     """Within it, the first Ctrl-C asks the steps to stop at a safe point and the second one stops at once.
 
-    Only the main thread may enter; yields the event that the first one sets.
+    Only the main thread may enter; yields the event that the first one sets. Raises InterruptedRunError for the second.
     """
 
     def on_interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -235,6 +235,10 @@ def interruptible(progress: ConsoleProgress) -> Iterator[threading.Event]:
     try:
         with progress:
             yield progress.stop
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            "stopped at once; what was committed is kept, the same command goes on from there"
+        ) from None
     finally:
         signal.signal(signal.SIGINT, before)
 

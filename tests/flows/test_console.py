@@ -239,6 +239,12 @@ def test_the_first_interrupt_waits_for_a_safe_point_and_the_second_does_not(caps
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_run_that_is_stopped_at_once_says_so(capsys: pytest.CaptureFixture[str]):
+    """The command line would end without a word otherwise."""
+    with pytest.raises(InterruptedRunError, match="stopped at once"), interruptible(ConsoleProgress(Console())):
+        raise KeyboardInterrupt
+
+
 def test_an_interrupt_in_the_middle_of_drawing_does_not_lock_up(monkeypatch: pytest.MonkeyPatch):
     """The message waits for its turn instead of being written from within the handler."""
     terminal = take_terminal(monkeypatch)
