@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -73,7 +73,8 @@ class FileStorage:
         """Move a damaged artifact out of the way, for whoever wants to know why."""
         target = self.root / ".quarantine" / f"{kind}-{key}-{secrets.token_hex(4)}"
         target.parent.mkdir(parents=True, exist_ok=True)
-        (self.root / kind / key).rename(target)
+        with suppress(FileNotFoundError):  # another process saw the damage as well, and was faster
+            (self.root / kind / key).rename(target)
         return target
 
     def discard(self, folder: Path) -> None:

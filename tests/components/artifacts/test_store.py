@@ -96,6 +96,16 @@ def test_any_damage_is_seen_and_the_result_made_again(store, damage):
     assert any("quarantine" in message for message in progress.said)
 
 
+def test_damage_that_two_runs_see_at_once_is_set_aside_once(store):
+    """The slower one finds nothing to move, and goes on."""
+    artifact = obtain(store, writer()).artifact
+    first = store.storage.quarantine("thing", artifact.key)
+    second = store.storage.quarantine("thing", artifact.key)
+
+    assert (first.exists(), second.exists()) == (True, False)
+    assert store.find("thing", artifact.key) is None
+
+
 def test_two_results_for_one_key_on_one_machine_are_an_error_that_names_both(store):
     """Nondeterminism is never papered over."""
     key = make_key("thing", {"a": 1})

@@ -157,6 +157,22 @@ def test_damage_in_the_bucket_is_seen_and_the_result_made_and_published_again(
     assert len(names(s3_client, prefix, "quarantine")) == 1
 
 
+def test_what_arrived_of_a_damaged_artifact_is_kept_for_whoever_can_use_its_intact_parts(
+    s3_settings, tmp_path, s3_client, prefix
+):
+    """In the local quarantine, as with a store on the disk; the file that is missing there is empty of content."""
+    artifact = obtain(Store(s3_settings), writer(large=b"intact")).artifact
+    (entry,) = (entry for entry in artifact.manifest().files if entry.path == "deep/a.txt")
+    s3_client.delete_object(Bucket="potstill", Key=f"{prefix}/files/thing/{KEY.digest}/{entry.sha256}")
+    other = elsewhere(s3_settings, tmp_path)
+    assert other.find("thing", KEY.digest) is None
+    kept = other.quarantined("thing", KEY.digest)
+
+    assert (kept / "large.bin").read_bytes() == b"intact"
+    assert (kept / "deep" / "a.txt").read_bytes() == bytes(entry.bytes)
+    assert (kept / MANIFEST).read_bytes() == artifact.file(MANIFEST).read_bytes()
+
+
 def test_a_local_copy_of_what_was_published_anew_is_replaced(s3_settings, tmp_path, s3_client, prefix):
     """Whole as it is, it is not what everybody else uses by now."""
     here, there = Store(s3_settings), elsewhere(s3_settings, tmp_path)
