@@ -124,7 +124,7 @@ class Bucket:
 
     def put(self, name: str, body: bytes) -> None:
         """Put an object that nobody else puts with another content."""
-        self._ask(f"writing {name}", lambda: self._put(name, body))
+        self._put_if(name, body)
 
     def put_file(self, name: str, path: Path, num_bytes: int) -> None:
         """Put a file, in parts if it is large; nobody else puts *name* with another content."""

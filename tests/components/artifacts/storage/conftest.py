@@ -103,6 +103,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if fault in CODES:
             page = f"<Error><Code>{CODES[fault]}</Code><Message>as the test wants it</Message></Error>".encode()
             self._answer(int(fault), [("Content-Type", "application/xml")], page)
+        elif fault == "portal":
+            self._answer(200, [("Content-Type", "text/html")], b"<html>please log in</html>")
         elif fault == "page":
             self._answer(404, [("Content-Type", "text/html")], b"<html>nothing here</html>")
         elif fault == "stall":
