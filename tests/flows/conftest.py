@@ -73,7 +73,7 @@ class Shown:
     digests: dict[str, list[str]]
     """Of each kind of artifact."""
     runs: dict[str, int]
-    """How many of each name; a gate's by its outcome."""
+    """How many of each name that did not fail; a gate's by its outcome."""
     versions: dict[str, list[str]]
     """Digests of each registered model's versions."""
     num_logged_models: int
@@ -158,7 +158,7 @@ class World:
 
         mlflow = client(tracking_uri)
         experiment = mlflow.get_experiment_by_name(names)
-        runs = mlflow.search_runs([experiment.experiment_id]) if experiment else []
+        runs = mlflow.search_runs([experiment.experiment_id], "attributes.status != 'FAILED'") if experiment else []
         models = {f"{names}-{role}": mlflow.search_model_versions(f"name='{names}-{role}'") for role in ROLES}
         champion = current(tracking_uri, f"{names}-student", "champion")
         return Shown(
