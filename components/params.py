@@ -152,6 +152,12 @@ class TrainParams(Frozen):
     epochs: int = Field(20, ge=1, le=100_000, description="passes over the training samples")
     batch_size: int = Field(128, ge=1, description="largest number of samples in a step")
     optimizer: OptimizerParams = Field(default_factory=OptimizerParams)
+    shuffle: Literal["full", "chunks"] = Field(
+        "full",
+        description="chunks: in random order, rows shuffled within a window of them, for soft targets beyond memory",
+    )
+    shuffle_chunk_rows: int = Field(4096, ge=1, description="neighbouring rows in a chunk, where shuffle is chunks")
+    shuffle_window_chunks: int = Field(16, ge=1, description="chunks in a window, where shuffle is chunks")
     warmup_share: Share = Field(
         0.1, description="share of the steps in which the learning rate rises; a cosine follows"
     )

@@ -23,7 +23,7 @@ from components.training.history import History
 from components.training.judge import Judge
 from components.training.losses import BatchLoss, Targets, Views
 from components.training.optimizer import learning_rate, make_optimizer, moments, set_learning_rate, set_moments
-from components.training.reproducible import epoch_batches, reproducible, seed_step, step_seeds
+from components.training.reproducible import Windows, epoch_batches, reproducible, seed_step, step_seeds
 
 # Losses are looked at in groups, since every look makes an accelerator wait.
 TELL_EVERY_STEPS = 10
@@ -203,12 +203,22 @@ class _Loop:
     def begin_epoch(self) -> None:
         epoch = self.history.num_epochs
         batches = epoch_batches(
-            self.rows, num_drawn=self.num_drawn, batch_size=self.params.batch_size, seed=self.seed, epoch=epoch
+            self.rows,
+            num_drawn=self.num_drawn,
+            batch_size=self.params.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            windows=self._windows(),
         )
         self.batches = self.loss.rows(batches)
         self.seeds = step_seeds(self.steps_per_epoch, seed=self.seed, epoch=epoch)
         for module in self.modules.values():
             module.train()
+
+    def _windows(self) -> Windows | None:
+        if self.params.shuffle == "full":
+            return None
+        return Windows(self.params.shuffle_chunk_rows, self.params.shuffle_window_chunks)
 
     def take_step(self) -> None:
         place = self.step % self.steps_per_epoch

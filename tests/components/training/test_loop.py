@@ -180,6 +180,18 @@ def test_student_and_targets_are_of_the_same_view_and_rows(tmp_path: Path) -> No
     assert sorted(row for _, rows in views.asked[:4] for row in rows) == TRAIN.tolist()
 
 
+def test_shuffling_within_windows_is_the_parameters_choice(tmp_path: Path) -> None:
+    """With one chunk of four rows a window every batch of four holds neighbours; by default it does not."""
+
+    def neighbours(**values: Any) -> bool:
+        views = Shifted()
+        distil(tmp_path / str(len(values)), params(epochs=1, batch_size=4, **values), views=views)
+        return all(max(rows) - min(rows) < 4 for _, rows in views.asked)
+
+    assert neighbours(shuffle="chunks", shuffle_chunk_rows=4, shuffle_window_chunks=1)
+    assert not neighbours()
+
+
 # What is written down
 
 
@@ -370,6 +382,7 @@ VARIED: dict[str, tuple[ModelParams, dict[str, Any]]] = {
     "channels last, bf16": (DROPS, {"channels_last": True, "precision": "bf16"}),
     "early stopping": (mlp.Params(hidden=(8,), dropout=0.5), {"early_stopping_epochs": 2}),
     "no momentum": (MODEL, {"optimizer": {"momentum": 0.0}}),
+    "within windows": (MODEL, {"shuffle": "chunks", "shuffle_chunk_rows": 3, "shuffle_window_chunks": 4}),
 }
 
 

@@ -39,6 +39,9 @@ class RowNumbers:
     def batch(self, rows: Tensor, view: int) -> Tensor:
         return rows
 
+    def mixture(self, rows: Tensor, view: int) -> None:
+        return None
+
 
 class Said:
     def __init__(self, logits: Tensor) -> None:

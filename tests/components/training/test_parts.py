@@ -13,7 +13,7 @@ from components.params import OptimizerParams, TrainParams
 from components.training.checkpoints import KEPT, Checkpoint, Checkpoints
 from components.training.history import History, Sums
 from components.training.optimizer import learning_rate
-from components.training.reproducible import epoch_batches, step_seeds
+from components.training.reproducible import Windows, epoch_batches, step_seeds
 
 
 @given(count=st.integers(1, 300), batch_size=st.integers(1, 64), seed=st.integers(0, 2**70), epoch=st.integers(0, 1000))
@@ -40,6 +40,58 @@ def test_order_is_a_function_of_seed_and_epoch(seed: int, epoch: int) -> None:
     assert order(seed, epoch) == order(seed, epoch)
     assert order(seed, epoch) != order(seed, epoch + 1)
     assert order(seed, epoch) != order(seed + 1, epoch)
+
+
+@given(
+    count=st.integers(1, 300),
+    chunk_rows=st.integers(1, 50),
+    window_chunks=st.integers(1, 6),
+    batch_size=st.integers(1, 64),
+    seed=st.integers(0, 2**70),
+    epoch=st.integers(0, 1000),
+)
+def test_windows_hold_every_row_once_and_few_chunks_at_a_time(
+    count: int, chunk_rows: int, window_chunks: int, batch_size: int, seed: int, epoch: int
+) -> None:
+    """An epoch within windows is a permutation, asked twice the same, and no window uses more chunks than it may."""
+
+    def order() -> list[int]:
+        batches = epoch_batches(
+            np.arange(count),
+            num_drawn=count,
+            batch_size=batch_size,
+            seed=seed,
+            epoch=epoch,
+            windows=Windows(chunk_rows, window_chunks),
+        )
+        return [int(row) for batch in batches for row in batch]
+
+    found = order()
+    assert sorted(found) == list(range(count))
+    assert found == order()
+    chunks_in_order = list(dict.fromkeys(row // chunk_rows for row in found))
+    while chunks_in_order:
+        window = set(chunks_in_order[:window_chunks])
+        size = sum(len(range(chunk * chunk_rows, min(count, (chunk + 1) * chunk_rows))) for chunk in window)
+        assert {row // chunk_rows for row in found[:size]} == window
+        found, chunks_in_order = found[size:], [c for c in chunks_in_order if c not in window]
+
+
+def test_windows_mix_rows_and_change_with_the_epoch() -> None:
+    """Rows of a window's chunks alternate, and the next epoch puts other chunks together."""
+
+    def order(epoch: int) -> np.ndarray:
+        (batch,) = epoch_batches(
+            np.arange(800), num_drawn=800, batch_size=800, seed=0, epoch=epoch, windows=Windows(50, 4)
+        )
+        return batch // 50
+
+    first, second = order(0), order(1)
+    windows = [frozenset(first[start : start + 200].tolist()) for start in range(0, 800, 200)]
+    again = [frozenset(second[start : start + 200].tolist()) for start in range(0, 800, 200)]
+    assert [len(window) for window in windows] == [4, 4, 4, 4]
+    assert (np.diff(first[:200]) != 0).mean() > 0.5
+    assert set(windows) != set(again)
 
 
 @given(count=st.integers(1, 40), drawn=st.integers(40, 200))
