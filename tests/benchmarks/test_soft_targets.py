@@ -1,8 +1,7 @@
-"""Reading soft targets against the limit (numpy.take from memory), and what replayed views cost."""
+"""Reading soft targets against the limit (numpy.take from memory)."""
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -12,19 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from components.params import ViewParams
 from components.soft_targets.codec import CODECS
 from components.soft_targets.header import Header, Identity, write_header
 from components.soft_targets.reader import SoftTargets
-from components.transforms._resampling import Motion, resampled, shifted, turn_table
-from components.views import ViewBank
 
 pytestmark = pytest.mark.bench
 BATCH = 256
 NUM_ROWS = 100_000
 NUM_VIEWS = 2
-SHIFT_FLIP = {"name": "affine", "shift_pixels": 2, "flip_horizontal": True}
-ALL = {**SHIFT_FLIP, "rotate_degrees": 10, "scale": 0.1}
 
 
 @pytest.fixture(autouse=True)
@@ -209,48 +203,3 @@ def test_reading_beats_loading_sample_by_sample(tmp_path: Path) -> None:
     )
     assert best >= 100
     assert ratio(by_file, take) >= 1000
-
-
-def samples_and_ids(count: int, shape: tuple[int, ...]) -> tuple[torch.Tensor, np.ndarray]:
-    samples = torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    digests = b"".join(hashlib.sha256(str(index).encode()).digest()[:16] for index in range(count))
-    return samples, np.frombuffer(digests, dtype=np.uint8).reshape(count, 16)
-
-
-def drawn_by_torch(samples: torch.Tensor, rows: torch.Tensor, *, turn: bool) -> torch.Tensor:
-    """The same augmentation with torch's own generator, which nobody could replay."""
-
-    def integers(low: int, high: int) -> torch.Tensor:
-        return torch.randint(low, high + 1, (len(rows),))
-
-    motion = Motion(1 - 2 * integers(0, 1), integers(-2, 2), integers(-2, 2))
-    picked = samples.index_select(0, rows)
-    if not turn:
-        return shifted(picked, motion, 0)
-    turned = Motion(motion.side, motion.shift_x, motion.shift_y, turn_table(640)[integers(0, 1280)])
-    return resampled(picked, turned.to(torch.int32), 0)
-
-
-@pytest.mark.parametrize(("transform", "allowed"), [(SHIFT_FLIP, 1.25), (ALL, 1.15)], ids=["shift and flip", "all"])
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)], ids=str)
-def test_replaying_views_costs_little(transform: dict[str, object], allowed: float, shape: tuple[int, ...]) -> None:
-    """An epoch of views made batch by batch, numbers from the counter-based generator against torch's own."""
-    samples, ids = samples_and_ids(40 * BATCH, shape)
-    params = ViewParams(count=1000, transforms=(transform,))
-    replayed, prepared = (ViewBank(samples, ids, params, limit_bytes=limit) for limit in (0, 10**12))
-    batches = torch.randperm(len(samples)).split(BATCH)
-
-    # Each round is one epoch over a new view, so that drawing its numbers is paid for in it.
-    theirs, ours, ready = interleaved(
-        lambda n: drawn_by_torch(samples, batches[n % 40], turn="scale" in transform),
-        lambda n: replayed.batch(batches[n % 40], 1 + n // 40),
-        lambda n: prepared.batch(batches[n % 40], 1),
-        rounds=9,
-    )
-
-    found = 1 / ratio(theirs, ours)
-    print(
-        f"\n{list(shape)} {'all' if 'scale' in transform else 'shift, flip'}: torch's generator {micros(theirs)}   "
-        f"replayed {micros(ours)} = {found:.2f} x   prepared {micros(ready)} = {1 / ratio(theirs, ready):.2f} x"
-    )
-    assert found <= allowed
