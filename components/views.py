@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from components.data.packed import PackedData
     from components.params import ViewParams
 
 SAMPLE_ID_BYTES = 16
@@ -212,15 +211,6 @@ def make_views(samples: Tensor, sample_ids: NDArray[np.uint8], view: int, params
     import torch
 
     return ViewBank(samples, sample_ids, params, limit_bytes=0).batch(torch.arange(len(samples)), view)
-
-
-def training_bank(data: PackedData, params: ViewParams, *, device: torch.device, limit_bytes: int) -> ViewBank:
-    """The views that a teacher is asked about and a student sees: of the training rows, which are also the partners."""
-    import torch
-
-    rows = data.rows("train")
-    samples = torch.from_numpy(np.asarray(data.samples[rows])).to(device)
-    return ViewBank(samples, np.array(data.sample_ids), params, limit_bytes=limit_bytes, rows=rows)
 
 
 class ViewBank:

@@ -45,9 +45,9 @@ def fit(
     from components.artifacts.fingerprint import device_name
     from components.data.packed import open_packed
     from components.saved_models import save_model
+    from components.steps.banks import training_bank
     from components.training.loop import train as run_loop
     from components.training.reproducible import initialised
-    from components.views import training_bank
 
     data = open_packed(ctx.inputs["data"])
     device = torch.device(device_name(ctx.settings))

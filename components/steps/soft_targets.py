@@ -120,7 +120,7 @@ def _bank(data: PackedData, views: ViewParams) -> ViewBank:
     """Nothing prepared ahead, since each view is read once."""
     import torch
 
-    from components.views import training_bank
+    from components.steps.banks import training_bank
 
     return training_bank(data, views, device=torch.device("cpu"), limit_bytes=0)
 
