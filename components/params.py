@@ -188,6 +188,11 @@ class ViewParams(Frozen):
     def _views_differ(self) -> ViewParams:
         if self.count > 1 and not self.transforms:
             raise ValueError(f"count is {self.count} but there are no transforms: all views would be the same sample")
+        if self.count == 1 and self.transforms and self.first_is_identity:
+            raise ValueError(
+                "count is 1 and view 0 is the sample itself, so that no transform would ever run: raise count, or set "
+                "first_is_identity to false"
+            )
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
@@ -237,11 +238,10 @@ class ViewBank:
         self.params = params
         self.samples = samples
         self.sample_ids = sample_ids
-        self._counters = counters_of(sample_ids if rows is None else sample_ids[rows])
         self._rows, self._places = _both_ways(rows, samples.device)
         self._steps = _Steps(params, tuple(samples.shape[1:]))
         self._prepared: dict[int, Tensor] = {}
-        self._whole_draws = self._draws_of(-1)
+        self._whole_draws: ViewDraws | None = None
         self._drawn: dict[tuple[str, int, int, int], Tensor] = {}
         self.fits = self.prepared_bytes <= limit_bytes
 
@@ -288,12 +288,15 @@ class ViewBank:
         rows = rows.to(self.samples.device)
         return rows if self._places is None else self._places.index_select(0, rows)
 
-    def _draws_of(self, view: int) -> ViewDraws:
-        return ViewDraws(self._counters, self.params.seed, view, self.samples.device)
+    @cached_property
+    def _counters(self) -> NDArray[np.uint32]:
+        """Made when the first view is: samples that are seen as they are need none."""
+        return counters_of(self.sample_ids if self._rows is None else self.sample_ids[self._rows.cpu().numpy()])
 
     def _draws(self, places: Tensor, view: int) -> _SomeDraws:
-        if view != self._whole_draws.view:
-            self._whole_draws, self._drawn = self._draws_of(view), {}
+        if self._whole_draws is None or view != self._whole_draws.view:
+            self._whole_draws = ViewDraws(self._counters, self.params.seed, view, self.samples.device)
+            self._drawn = {}
         return _SomeDraws(self._whole_draws, places, self._drawn)
 
     def _partners(self, draws: Draws) -> Tensor:

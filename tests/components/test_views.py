@@ -393,6 +393,14 @@ def test_mixed_pixels_are_pinned(params: ViewParams) -> None:
     assert sha256(made) == GOLDEN_MIXED[params.transforms[-1].name]
 
 
+def test_transforms_that_would_never_run_are_refused() -> None:
+    """One view that is the sample itself leaves no room for them."""
+    with pytest.raises(ValidationError, match="no transform would ever run: raise count, or set first_is_identity"):
+        ViewParams(transforms=(SHIFT_FLIP,))
+
+    assert ViewParams(transforms=(SHIFT_FLIP,), first_is_identity=False).count == 1
+
+
 @pytest.mark.parametrize(
     ("names", "problem"),
     [

@@ -48,6 +48,7 @@ class World:
         self.folder, self.settings, self.store = folder, settings, store
         self.progress = Talk()
         self.weights = self._weights()
+        self.transforms: list[dict[str, Any]] = [{"name": "affine", "shift_pixels": 1}]
 
     def _weights(self) -> Path:
         spec = DataSpec((1, 6, 6), ("a", "b", "c", "d"), (0.5,), (0.3,), 10)
@@ -71,7 +72,7 @@ class World:
                 "student": {
                     "model": {"name": "mlp", "hidden": [4]},
                     "objective": {"name": "kd"},
-                    "views": {"count": NUM_VIEWS, "transforms": [{"name": "affine", "shift_pixels": 1}]},
+                    "views": {"count": NUM_VIEWS, "transforms": self.transforms},
                 },
                 "gate": {"floor": 0.0},
                 "registry": {"student": "s", "teacher": "t"},
@@ -195,6 +196,18 @@ def test_what_differs_in_more_than_the_data_is_left_alone(world: World) -> None:
     assert ledger(world.made(data, codec="fp16"))["rows_reused"] == 0
     world.weights.write_bytes(world.weights.read_bytes()[:-4] + np.float32(0.25).tobytes())
     assert ledger(world.made(data))["rows_reused"] == 0
+
+
+def test_views_that_mix_samples_are_other_views_in_another_version(world: World) -> None:
+    """Partners are drawn from all samples there are: nothing is taken over, and the result is that of computing all."""
+    world.transforms = [{"name": "mixup"}]
+    world.made(world.data(list(range(200))))
+    data = world.data(list(range(5, 210)))
+
+    outcome = world.made(data)
+
+    assert ledger(outcome)["rows_reused"] == 0
+    assert world.afresh(data).artifact.digest == outcome.artifact.digest
 
 
 def test_a_teacher_that_says_something_else_is_noticed(world: World, tmp_path: Path) -> None:
