@@ -260,3 +260,26 @@ assert not {{"torch", "great_expectations", "pandas"}} & set(sys.modules)
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
+
+
+def test_channels_last_is_another_result_of_the_same_teacher(
+    data: Artifact, teacher: Artifact, store: Store, settings: Settings, tmp_path: Path
+) -> None:
+    """Convolutions in another memory format differ in the last bits at most; the header says which it was."""
+    from components.models.convnet import Params as ConvNet
+
+    root = tmp_path / "convnet"
+    root.mkdir()
+    model = ConvNet(channels=(8,))
+    torch.manual_seed(0)
+    save_model(root, model.build(SPEC), model, SPEC)
+    loud = artifact(root, "teacher")
+    said = {}
+    for name in ("contiguous", "channels_last"):
+        chosen = params(soft_targets={"memory_format": name, "codec": "fp32", "max_entropy_share": 1.0})
+        targets = SoftTargets.open(run(chosen, data, loud, store, settings).artifact)
+        assert targets.header.memory_format == name
+        said[name] = targets.gather(torch.from_numpy(targets.rows), 1).clone()
+
+    torch.testing.assert_close(said["channels_last"], said["contiguous"], atol=1e-5, rtol=0)
+    assert key(params(soft_targets={"memory_format": "channels_last"}), data, loud) != key(params(), data, loud)
