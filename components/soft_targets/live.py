@@ -41,3 +41,6 @@ class LiveTeacher:
         samples = self.views.batch(torch.from_numpy(places), view)
         parts = [ask(self.teacher, part, self.batch_size) for part in samples.split(self.batch_size)]
         return torch.from_numpy(np.concatenate(parts))
+
+    def expect(self, places: NDArray[np.int64], view: int) -> None:
+        """Nothing can be fetched ahead."""

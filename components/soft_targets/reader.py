@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,14 +31,16 @@ class _Buffer(NamedTuple):
 class SoftTargets:
     """A teacher's raw logits for V views of N samples, memory-mapped."""
 
-    def __init__(self, header: Header, rows: NDArray[np.int64], stored: NDArray[np.uint8]) -> None:
-        """*rows* [N]: the row in the data set of each stored sample; *stored* uint8 [V * N, row stride]."""
+    def __init__(self, header: Header, rows: NDArray[np.int64], mapped: mmap.mmap) -> None:
+        """*rows* [N]: the row in the data set of each stored sample; *mapped*: V * N rows of fixed stride."""
         self.header = header
         self.rows = rows
-        self.stored = stored
+        # A plain array over the mapping: indexing np.memmap is several times slower.
+        self.stored = np.frombuffer(mapped, dtype=np.uint8).reshape(-1, header.row_stride_bytes)
+        self._mapped = mapped
         self._codec = codec_named(header.codec)
         self._place = _places(rows)
-        self._views = stored.reshape(header.num_views, len(rows), header.row_stride_bytes)
+        self._views = self.stored.reshape(header.num_views, len(rows), header.row_stride_bytes)
         self._buffers: dict[int, _Buffer] = {}
 
     @classmethod
@@ -53,9 +56,9 @@ class SoftTargets:
         """
         header = read_header(folder)
         _check_size(folder / LOGITS, header)
-        # A plain array over the mapping: indexing np.memmap itself is several times slower.
-        stored = np.asarray(np.memmap(folder / LOGITS, dtype=np.uint8, mode="r"))
-        return cls(header, _read_rows(folder / ROWS, header), stored.reshape(-1, header.row_stride_bytes))
+        rows = _read_rows(folder / ROWS, header)
+        with (folder / LOGITS).open("rb") as stream:
+            return cls(header, rows, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
 
     @property
     def num_views(self) -> int:
@@ -101,6 +104,18 @@ class SoftTargets:
         buffer = self._read(places, view)
         buffer.decode()
         return buffer.logits
+
+    def expect(self, places: NDArray[np.int64], view: int) -> None:
+        """Have the system fetch the chunks of *places* in the background, in large pieces, because they are read soon.
+
+        Without it every first touch of a page waits for the disk; for pages in memory it costs next to nothing.
+        """
+        bytes_per_chunk = self.header.rows_per_chunk * self.header.row_stride_bytes
+        flat = places + view % self.num_views * len(self.rows)
+        for chunk in np.unique(flat // self.header.rows_per_chunk).tolist():
+            start = chunk * bytes_per_chunk // mmap.PAGESIZE * mmap.PAGESIZE
+            end = min((chunk + 1) * bytes_per_chunk, self.header.num_bytes)
+            self._mapped.madvise(mmap.MADV_WILLNEED, start, end - start)
 
     def _read(self, places: NDArray[np.int64], view: int) -> _Buffer:
         """Rows as they are stored, into the buffer for as many."""

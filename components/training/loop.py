@@ -220,9 +220,18 @@ class _Loop:
             return None
         return Windows(self.params.shuffle_chunk_rows, self.params.shuffle_window_chunks)
 
+    def _expect_next_window(self, place: int, view: int) -> None:
+        """At the first step of each window, fetch its rows and those of the one after it."""
+        windows = self._windows()
+        if windows:
+            steps = max(1, windows.num_rows // self.params.batch_size)
+            if place % steps == 0:
+                self.loss.expect(self.batches[place : place + 2 * steps], view=view)
+
     def take_step(self) -> None:
         place = self.step % self.steps_per_epoch
         view = self.history.num_epochs % self.num_views
+        self._expect_next_window(place, view)
         set_learning_rate(self.optimizer, self._learning_rate(self.step))
         seed_step(self.seeds[place], self.device)
         losses = self.loss(self.batches[place], view=view, done=self.step / self.num_steps)

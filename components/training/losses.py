@@ -39,6 +39,10 @@ class Targets(Protocol):
         """What `places` found, int64 [B] -> float32 logits [B, C], valid until the next call."""
         ...
 
+    def expect(self, places: NDArray[np.int64], view: int) -> None:
+        """Fetch from a slow disk what will be taken soon."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -142,6 +146,11 @@ class BatchLoss:
     def _labelled_places(self, batch: NDArray[np.int64]) -> Tensor | None:
         labelled = self.is_labelled[batch]
         return None if labelled.all() else torch.from_numpy(np.flatnonzero(labelled)).to(self.device)
+
+    def expect(self, batches: Sequence[Rows], *, view: int) -> None:
+        """Announce batches that are about to come."""
+        if self.objective and self.targets and batches:
+            self.targets.expect(np.concatenate([rows.stored for rows in batches]), view)
 
     def __call__(self, rows: Rows, *, view: int, done: float) -> Losses:
         """Of *rows* seen as *view*, with the share *done* of the training behind."""

@@ -59,6 +59,11 @@ class Windows:
     window_chunks: int
     """Chunks whose rows are mixed with each other."""
 
+    @property
+    def num_rows(self) -> int:
+        """In one window."""
+        return self.chunk_rows * self.window_chunks
+
 
 def epoch_batches(
     rows: NDArray[np.int64],

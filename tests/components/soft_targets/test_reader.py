@@ -78,6 +78,16 @@ def test_rows_that_are_not_stored_are_named(folder: Path, unknown: int) -> None:
         targets.gather(torch.tensor([5, unknown]), 0)
 
 
+def test_expecting_changes_nothing(folder: Path, expected: np.ndarray) -> None:
+    """Any rows of any view may be announced, at the ends of the file too, and read as ever."""
+    targets = SoftTargets.load(folder)
+    for view in range(4):
+        targets.expect(targets.places(targets.rows), view)
+        targets.expect(targets.places(targets.rows[-1:]), view)
+
+    np.testing.assert_allclose(targets.gather(torch.from_numpy(targets.rows), 2).numpy(), expected[2], atol=1e-2)
+
+
 def test_the_right_targets_match(folder: Path, identity: Identity) -> None:
     """The identity they were written with, also after its way through JSON."""
     SoftTargets.load(folder).matches(identity)

@@ -59,9 +59,13 @@ class Said:
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, list[int]]] = []
+        self.expected: list[tuple[int, int, list[int]]] = []
 
     def places(self, rows: np.ndarray) -> np.ndarray:
         return rows
+
+    def expect(self, rows: np.ndarray, view: int) -> None:
+        self.expected.append((len(self.asked), view, rows.tolist()))
 
     def take(self, rows: np.ndarray, view: int) -> Tensor:
         self.asked.append((view, rows.tolist()))
@@ -190,6 +194,25 @@ def test_shuffling_within_windows_is_the_parameters_choice(tmp_path: Path) -> No
 
     assert neighbours(shuffle="chunks", shuffle_chunk_rows=4, shuffle_window_chunks=1)
     assert not neighbours()
+
+
+def test_windows_are_announced_before_they_are_read(tmp_path: Path) -> None:
+    """At the first step of each window its rows and those of the next have been asked for, in the view to come."""
+    targets, local = Said(), {"shuffle": "chunks", "shuffle_chunk_rows": 10, "shuffle_window_chunks": 1}
+    distil(tmp_path, params(epochs=2, batch_size=5, **local), targets=targets)
+
+    assert [(step, view) for step, view, _ in targets.expected] == [(step, step // 8) for step in range(0, 16, 2)]
+    for step, _, rows in targets.expected:
+        epoch_end = 8 * (step // 8 + 1)
+        assert rows == [row for _, asked in targets.asked[step : min(step + 4, epoch_end)] for row in asked]
+
+
+def test_a_full_shuffle_announces_nothing(tmp_path: Path) -> None:
+    """There is no part of the rows that comes first."""
+    targets = Said()
+    distil(tmp_path, params(), targets=targets)
+
+    assert targets.expected == []
 
 
 # What is written down
