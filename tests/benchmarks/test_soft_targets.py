@@ -184,8 +184,9 @@ def test_reading_beats_loading_sample_by_sample(tmp_path: Path, num_classes: int
     )
 
     print(
-        f"\nC={num_classes}: read {micros(take)}   DataLoader {micros(by_row)} = {ratio(by_row, take):,.0f} x (numpy.take "
-        f"{ratio(by_row, limit):,.0f} x; over an array in memory {ratio(by_array, take):,.0f} x), with 2 workers {micros(by_row_2)} = {ratio(by_row_2, again):,.0f} x   "
+        f"\nC={num_classes}: read {micros(take)}   DataLoader {micros(by_row)} = {ratio(by_row, take):,.0f} x "
+        f"(numpy.take {ratio(by_row, limit):,.0f} x; over an array in memory {ratio(by_array, take):,.0f} x), "
+        f"with 2 workers {micros(by_row_2)} = {ratio(by_row_2, again):,.0f} x   "
         f"a file a sample {micros(by_file)} = {ratio(by_file, again):,.0f} x"
     )
     assert min(ratio(by_row, take), ratio(by_row_2, again)) >= min(100, 0.75 * ratio(by_row, limit))
