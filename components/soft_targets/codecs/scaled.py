@@ -1,4 +1,4 @@
-"""Whole rows in 8 or 4 bits a class, each row with a scale and an offset of its own in half precision.
+"""Whole rows in 8 or 4 bits a class, each row with a scale and an offset of its own.
 
 The softmax does not see the offset, which is there for objectives on raw logits. Steps are counted downward from the
 largest logit, so that rounding the offset shifts a row as a whole and costs no KL.
@@ -13,75 +13,84 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from components.soft_targets.codecs.limits import HALF, SMALLEST_HALF, too_wide
+from components.soft_targets.codecs.limits import HALF, SMALLEST_HALF, too_large, too_wide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FEW_CLASSES = 32
+LARGEST = 2.0**126
+"""Whatever is rounded up from it is still finite."""
+MOST_STEPS = 32767 - 255
+"""From zero to a row's largest logit: the steps down to its smallest must fit in 16 bits as well."""
+SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, slots=True)
 class Int8:
-    """255 equal steps from a row's largest logit down to its smallest.
+    """255 equal steps from a row's largest logit down to its smallest, both of them whole numbers of steps.
 
-    A row is: offset and scale (half precision), then a byte a class. A logit is off by at most half a step, range / 510,
-    and the rounding of the offset, 2^-11 of the largest logit.
+    A row is: the step (float32), how many steps the largest logit is (int16), and how many each class lies below it, a
+    byte a class. A logit is off by at most one step: half of it by its own rounding, half by that of the largest. The
+    step is range / 255; only where the largest is beyond 127 times the range, it is the largest / 32512.
     """
 
     name: str = "int8"
 
     def row_stride_bytes(self, num_classes: int) -> int:
-        return 4 + num_classes
+        return 6 + num_classes
 
     def why_not(self, logits: NDArray[np.float32]) -> str | None:
-        return too_wide(logits)
+        return too_large(logits, LARGEST)
 
     def encode(self, logits: NDArray[np.float32]) -> NDArray[np.uint8]:
-        top = logits.max(axis=1, keepdims=True)
-        below = top - logits
-        scale = _half_scale(below.max(axis=1, keepdims=True) / 255)
+        doubles = logits.astype(np.float64)
+        top = doubles.max(axis=1, keepdims=True)
+        below = top - doubles
+        step = np.maximum(below.max(axis=1, keepdims=True) / 255, np.abs(top) / MOST_STEPS)
+        stored = np.maximum(step, SMALLEST_SCALE).astype("<f4")
         rows = np.empty((len(logits), self.row_stride_bytes(logits.shape[1])), dtype=np.uint8)
-        rows[:, :4] = _as_bytes(top, scale)
-        rows[:, 4:] = np.minimum(np.rint(below / scale), 255)
+        rows[:, :4] = stored.view(np.uint8)
+        rows[:, 4:6] = np.clip(np.rint(top / stored), -MOST_STEPS, MOST_STEPS).astype("<i2").view(np.uint8)
+        rows[:, 6:] = np.minimum(np.rint(below / stored), 255)
         return rows
 
     def decoder(self, rows: NDArray[np.uint8], out: NDArray[np.float32]) -> Callable[[], None]:
-        stored, head = rows[:, :4].view(HALF), np.empty((len(rows), 2), dtype=np.float32)
-        subtract = (_subtract_few if out.shape[1] < FEW_CLASSES else _subtract_many)(rows[:, 4:], head, out)
-
-        def decode() -> None:
-            np.copyto(head, stored)
-            subtract()
-
-        return decode
+        decoder = _decoder_of_few if out.shape[1] < FEW_CLASSES else _decoder_of_many
+        return decoder(rows[:, :4].view("<f4"), rows[:, 4:6].view("<i2"), rows[:, 6:], out)
 
 
-def _subtract_few(steps: NDArray[np.uint8], head: NDArray[np.float32], out: NDArray[np.float32]) -> Callable[[], None]:
-    """*out* = top - scale * *steps*, with *head* [N, 2] of top and scale; the least to call."""
-    top, scale = head[:, :1], head[:, 1:]
+def _decoder_of_few(
+    step: NDArray[np.float32], top: NDArray[np.int16], below: NDArray[np.uint8], out: NDArray[np.float32]
+) -> Callable[[], None]:
+    """*out* = (*top* - *below*) * *step*, in the least number of calls."""
+    steps = np.empty(out.shape, dtype=np.int16)
 
-    def subtract() -> None:
-        np.copyto(out, steps)
-        np.multiply(out, scale, out=out)
-        np.subtract(top, out, out=out)
+    def decode() -> None:
+        np.subtract(top, below, out=steps)
+        np.multiply(steps, step, out=out)
 
-    return subtract
+    return decode
 
 
-def _subtract_many(steps: NDArray[np.uint8], head: NDArray[np.float32], out: NDArray[np.float32]) -> Callable[[], None]:
+def _decoder_of_many(
+    step: NDArray[np.float32], top: NDArray[np.int16], below: NDArray[np.uint8], out: NDArray[np.float32]
+) -> Callable[[], None]:
     """The same to the bit, with the faster loops."""
     import torch
 
-    top, scale = torch.from_numpy(head).split(1, dim=1)
-    values, whole = torch.from_numpy(out), torch.from_numpy(steps)
+    head = np.empty((len(out), 2), dtype=np.float32)
+    top_as_float, scale = torch.from_numpy(head).split(1, dim=1)
+    values, stored = torch.from_numpy(out), torch.from_numpy(below)
 
-    def subtract() -> None:
-        values.copy_(whole)
+    def decode() -> None:
+        np.copyto(head[:, :1], top)
+        np.copyto(head[:, 1:], step)
+        values.copy_(stored)
+        torch.sub(top_as_float, values, out=values)
         values.mul_(scale)
-        torch.sub(top, values, out=values)
 
-    return subtract
+    return decode
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ def test_an_offset_moves_what_is_read_and_nothing_else(name: str, logits: np.nda
 
 
 @pytest.mark.parametrize("name", ["int8", "int4", "topk-3"])
-@pytest.mark.parametrize("shift", [-3000, 3000])
+@pytest.mark.parametrize("shift", [-500, 500])
 def test_the_distribution_hardly_sees_an_offset(name: str, shift: int) -> None:
     """The offset's own rounding shifts the row as a whole: the KL is that of the row without it."""
     codec = codec_named(name)
@@ -230,7 +230,7 @@ def test_two_classes_are_kept(name: str) -> None:
     assert np.diff(stored, axis=1) == pytest.approx(np.diff(logits, axis=1), abs=5e-3)
 
 
-@pytest.mark.parametrize("name", ["fp16", "int8", "int4", "topk-1"])
+@pytest.mark.parametrize("name", ["fp16", "int4", "topk-1"])
 def test_half_precision_bounds_what_can_be_held(name: str) -> None:
     """65504 is its largest value; beyond it the codec says why it cannot."""
     codec = codec_named(name)
@@ -242,7 +242,7 @@ def test_half_precision_bounds_what_can_be_held(name: str) -> None:
     assert "65504" in str(codec.why_not(does_not))
 
 
-@pytest.mark.parametrize("name", ["int8", "int4", "topk-1"])
+@pytest.mark.parametrize("name", ["int4", "topk-1"])
 def test_a_row_that_spans_too_much_is_refused(name: str) -> None:
     """Each logit fits and the distance from the top does not."""
     assert "a row spans 80000" in str(codec_named(name).why_not(np.array([[4e4, -4e4]], dtype=np.float32)))
@@ -274,14 +274,22 @@ def test_fp16_rounds_to_nearest(logits: np.ndarray) -> None:
 # --- int8, int4 ---
 
 
-@given(logits=logits_within(32000))
-def test_int8_is_off_by_half_a_step_and_the_offsets_rounding(logits: np.ndarray) -> None:
-    """range / 510 and 2^-11 of the offset; 1e-5 covers ranges too small for a scale in half precision."""
-    width = spread(logits)
-    allowed = width / 510 * (1 + 3 * HALF_STEP) + np.abs(logits.max(axis=1, keepdims=True)) * HALF_STEP
-    rounding = (width + peak(logits)) * FLOAT_STEP + 1e-5
+@given(logits=logits_within(2.0**100))
+def test_int8_is_off_by_one_step(logits: np.ndarray) -> None:
+    """range / 255, and 1 / 32512 of a largest logit that is beyond 127 times the range."""
+    top = np.abs(logits.astype(np.float64).max(axis=1, keepdims=True))
+    step = np.maximum(spread(logits) / 255, top / 32512)
 
-    assert (off(CODECS["int8"], logits) <= allowed + rounding).all()
+    assert (off(CODECS["int8"], logits) <= step + (spread(logits) + peak(logits)) * FLOAT_STEP + 1e-35).all()
+
+
+@given(logits=logits_within(1000, min_classes=2))
+def test_int8_keeps_differences_within_half_a_step(logits: np.ndarray) -> None:
+    """How far a class lies below the largest, which is all that the softmax sees, is rounded once."""
+    step = np.maximum(spread(logits) / 255, np.abs(logits.astype(np.float64).max(axis=1, keepdims=True)) / 32512)
+    below = [x.max(axis=1, keepdims=True) - x.astype(np.float64) for x in (logits, round_trip(CODECS["int8"], logits))]
+
+    assert (np.abs(below[1] - below[0]) <= step / 2 + (spread(logits) + peak(logits)) * FLOAT_STEP + 1e-35).all()
 
 
 @given(logits=logits_within(1000))
@@ -337,7 +345,7 @@ def test_int4_packs_two_classes_a_byte_also_when_they_are_odd() -> None:
 )
 def test_int8_keeps_rows_on_its_own_grid(step: float, top: int, steps: list[int]) -> None:
     """A row of whole steps of a power of two comes back to the bit."""
-    logits = (top - step * np.array([[0, 255, *steps]])).astype(np.float32)
+    logits = (step * (top - np.array([[0, 255, *steps]]))).astype(np.float32)
 
     assert np.array_equal(round_trip(CODECS["int8"], logits), logits)
 
