@@ -346,6 +346,26 @@ def test_without_a_header_to_trust_everything_is_computed(world: World, name: st
     assert ledger(again)["rows_computed"] == 600
 
 
+def test_a_header_that_vouches_for_damage_is_not_trusted(world: World) -> None:
+    """A wrong chunk whose hash in the header was changed along with it: the manifest's hash of the header tells."""
+    import hashlib
+
+    data = world.data(list(range(200)))
+    first = world.made(data)
+    told = json.loads(first.artifact.file("soft_targets.json").read_text())
+    size = CHUNK * told["row_stride_bytes"]
+    damage(first.artifact, 4)
+    wrong = first.artifact.file("logits.bin").read_bytes()[4 * size : 5 * size]
+    path = first.artifact.file("soft_targets.json")
+    path.chmod(0o644)
+    path.write_text(path.read_text().replace(told["chunk_sha256"][4], hashlib.sha256(wrong).hexdigest()))
+
+    again = world.made(data)
+
+    assert again.artifact.digest == first.artifact.digest
+    assert ledger(again)["rows_salvaged"] == 0
+
+
 def test_a_copy_of_another_machine_is_not_salvaged(world: World) -> None:
     """Its last bits may be others, and a result is of one machine."""
     data = world.data(list(range(200)))
