@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +14,9 @@ from typing import Any
 MANIFEST = "manifest.json"
 MEASURED = "measured"
 """Folder of what depends on clock or place: outside keys and digests."""
-SCHEMA = 1
+SCHEMA = 2
+SEAL = "seal"
+"""Name in the manifest of the sha256 of everything else in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +48,27 @@ class Manifest:
     schema: int = SCHEMA
 
     def dump(self) -> str:
-        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+        return _sealed(json.loads(json.dumps(asdict(self))))
 
     @classmethod
     def parse(cls, text: str) -> Manifest:
+        """ValueError, TypeError or KeyError for anything but the very text that `dump` gave."""
         raw = json.loads(text)
+        if raw["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {raw['schema']!r}, and this version of Potstill reads {SCHEMA}")
+        del raw[SEAL]
+        if _sealed(raw) != text:
+            raise ValueError("it is not as it was written")
         raw["files"] = tuple(FileEntry(**entry) for entry in raw["files"])
         raw["measured"] = tuple(FileEntry(**entry) for entry in raw["measured"])
         return cls(**raw)
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """That of *folder*; OSError, or what `parse` raises, if it cannot be read."""
+        if not is_plain(folder / MANIFEST):
+            raise ValueError("it is no plain file")
+        return cls.parse((folder / MANIFEST).read_bytes().decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +91,13 @@ class Artifact:
         return json.loads(self.file(name).read_text(encoding="utf-8"))
 
     def manifest(self) -> Manifest:
-        return Manifest.parse(self.file(MANIFEST).read_text(encoding="utf-8"))
+        return Manifest.read(self.root)
+
+
+def _sealed(raw: Mapping[str, Any]) -> str:
+    """The text of a manifest, with a digest of its own so that a change of any byte shows."""
+    seal = hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**raw, SEAL: seal}, indent=1, sort_keys=True) + "\n"
 
 
 def payload_digest(files: tuple[FileEntry, ...]) -> str:
@@ -86,6 +109,20 @@ def payload_digest(files: tuple[FileEntry, ...]) -> str:
 def sha256_of(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def is_plain(path: Path) -> bool:
+    """Whether it is a file of its own: no link, folder, pipe or device."""
+    return stat.S_ISREG(path.lstat().st_mode)
+
+
+def fsync(path: Path) -> None:
+    """Wait until a file, or the list of names in a folder, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:

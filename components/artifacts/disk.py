@@ -13,6 +13,7 @@ from pathlib import Path
 from components.errors import PotstillError, StoreError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FAILING = {errno.EIO, errno.ESTALE}
 CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 NO_ROOM_BYTES = 64 * 2**10
 
@@ -43,6 +44,8 @@ def refusal(error: Exception, where: Path) -> str | None:
         )
     if number in FULL:
         return f"no space left for {place} ({os.strerror(number)}); free some and run again"
+    if number in FAILING:
+        return f"{place} cannot be read or written ({os.strerror(number)}); look after its disk and run again"
     # NumPy and torch say that a write failed, but not why.
     if number is None and free_bytes(where) < NO_ROOM_BYTES:
         return f"no space left for {place} ({error}); free some and run again"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +21,8 @@ from components.artifacts.artifact import (
     Artifact,
     FileEntry,
     Manifest,
+    fsync,
+    is_plain,
     payload_digest,
     sha256_of,
 )
@@ -29,6 +33,9 @@ from components.artifacts.storage import Storage
 from components.contracts import NoProgress, Progress
 from components.errors import ArtifactDamagedError, FingerprintError, NondeterminismError, StoreError
 from components.settings import Settings
+
+LARGE_BYTES = 64 * 2**20
+"""From here on, a thread costs less than it saves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,8 @@ class Store:
                 if found is None:
                     made = self._make(key, make, producer=producer)
                     return Obtained(made, cached=False, producer=producer, seconds=time.monotonic() - started)
-        manifest = found.manifest()
+        with explained(self.storage.root):
+            manifest = found.manifest()
         self._compare_fingerprint(manifest, progress)
         return Obtained(found, cached=True, producer=manifest.producer, seconds=time.monotonic() - started)
 
@@ -105,7 +113,7 @@ class Store:
         with explained(self.storage.root), self._staged(kind, key) as staged:
             make(staged)
             with suppress(NondeterminismError):  # a record says what its writer saw: the first one counts
-                self._publish(staged, Key(kind=kind, fields=fields, digest=key), producer="", cost={})
+                return self._publish(staged, Key(kind=kind, fields=fields, digest=key), producer="", cost={})
         found = self.find(kind, key)
         if found is None:
             raise StoreError(f"{kind} {key} vanished right after it was published in {self.storage.where}")
@@ -160,12 +168,9 @@ class Store:
         work = self.storage.scratch(key.kind, key.digest)
         with self._staged(key.kind, key.digest) as staged:
             cost = make(staged, work)
-            self._publish(staged, key, producer=producer, cost=cost)
+            made = self._publish(staged, key, producer=producer, cost=cost)
         self.storage.discard(work)
-        found = self.find(key.kind, key.digest)
-        if found is None:
-            raise StoreError(f"{key.kind} {key.digest} was damaged while it was written to {self.storage.where}")
-        return found
+        return made
 
     @contextmanager
     def _staged(self, kind: str, key: str) -> Iterator[Path]:
@@ -177,7 +182,8 @@ class Store:
         finally:
             self.storage.discard(staged)
 
-    def _publish(self, staged: Path, key: Key, *, producer: str, cost: Mapping[str, Any]) -> None:
+    def _publish(self, staged: Path, key: Key, *, producer: str, cost: Mapping[str, Any]) -> Artifact:
+        """What is under the key now: *staged*, whose files have just been hashed, or another's, verified."""
         files, measured = inventory(staged)
         manifest = Manifest(
             kind=key.kind,
@@ -198,16 +204,22 @@ class Store:
         self._same_as_damaged(manifest)
         if not self.storage.publish(staged, key.kind, key.digest):
             self.storage.discard(staged)
-            self._same_as_winner(manifest)
+            return self._same_as_winner(manifest)
+        return self._published(manifest)
 
-    def _same_as_winner(self, ours: Manifest) -> None:
+    def _published(self, ours: Manifest) -> Artifact:
+        for folder in self.storage.copies(ours.kind, ours.key):
+            return Artifact(kind=ours.kind, key=ours.key, digest=ours.digest, root=folder)
+        raise StoreError(f"{ours.kind} {ours.key} vanished right after it was published in {self.storage.where}")
+
+    def _same_as_winner(self, ours: Manifest) -> Artifact:
         """Two that computed one key must agree to the bit, unless they ran on different hardware or builds."""
         whole = self._whole(ours.kind, ours.key)
         if whole is None:
-            raise StoreError(
-                f"{ours.kind} {ours.key}: a folder without a manifest is in the way in {self.storage.where}"
-            )
-        self._must_agree(ours, whole[1])
+            raise StoreError(f"{ours.kind} {ours.key} of another run vanished from {self.storage.where}; run again")
+        folder, theirs = whole
+        self._must_agree(ours, theirs)
+        return Artifact(kind=theirs.kind, key=theirs.key, digest=theirs.digest, root=folder)
 
     def _same_as_damaged(self, ours: Manifest) -> None:
         """What is made in the place of a damaged copy must be what that was before."""
@@ -241,49 +253,103 @@ class Store:
 def manifest_of(folder: Path) -> Manifest | None:
     """What *folder* says of itself, unverified; None if that cannot be read."""
     try:
-        return Manifest.parse((folder / MANIFEST).read_text(encoding="utf-8"))
+        return Manifest.read(folder)
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
 def inventory(folder: Path) -> tuple[tuple[FileEntry, ...], tuple[FileEntry, ...]]:
-    """Payload files and measured files of *folder*, with lengths and digests."""
+    """Payload files and measured files of *folder*, with lengths and digests; StoreError if one is no plain file.
+
+    A large result goes to the disk meanwhile, which `Storage.publish` would otherwise wait for.
+    """
+    paths = [path for path in _contents(folder) if path != folder / MANIFEST]
+    strange = [path for path in paths if not is_plain(path)]
+    if strange:
+        raise StoreError(f"{strange[0]} is a link or a device; the files of a result must be plain ones")
+    with _flushing(paths):
+        sizes, digests = [path.stat().st_size for path in paths], _digests(paths)
     entries = [
-        FileEntry(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path))
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / MANIFEST
+        FileEntry(path.relative_to(folder).as_posix(), size, digest)
+        for path, size, digest in zip(paths, sizes, digests, strict=True)
     ]
     measured = tuple(entry for entry in entries if entry.path.startswith(f"{MEASURED}/"))
     return tuple(entry for entry in entries if entry not in measured), measured
 
 
+def _contents(folder: Path) -> list[Path]:
+    """Everything in *folder* that is no folder, sorted; no link is followed, and what cannot be listed is an error."""
+    found: list[Path] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            found += _contents(Path(entry.path)) if entry.is_dir(follow_symlinks=False) else [Path(entry.path)]
+    return sorted(found)
+
+
+@contextmanager
+def _flushing(paths: Sequence[Path]) -> Iterator[None]:
+    """Large files are fsynced by another thread; small ones are left to whoever publishes them."""
+    if sum(path.stat().st_size for path in paths) < LARGE_BYTES:
+        yield
+        return
+    with ThreadPoolExecutor(1) as disk:
+        flushed = [disk.submit(fsync, path) for path in paths]
+        yield
+        for each in flushed:
+            each.result()
+
+
+def _digests(paths: Sequence[Path]) -> list[str]:
+    """sha256 of each; of large files several at a time, since hashing leaves the interpreter to others."""
+    if len(paths) < 2 or sum(path.stat().st_size for path in paths) < LARGE_BYTES:
+        return [sha256_of(path) for path in paths]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(sha256_of, paths))
+
+
 def verify(folder: Path, kind: str, key: str) -> Manifest:
-    """The manifest of *folder*, once every file is the one it names; raises ArtifactDamagedError otherwise."""
+    """The manifest of *folder*, once every file is the one it names; raises ArtifactDamagedError otherwise.
+
+    OSError where files cannot be read, which says nothing about what they hold.
+    """
     try:
-        manifest = Manifest.parse((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        manifest = Manifest.read(folder)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError, TypeError, KeyError) as error:
         raise ArtifactDamagedError(f"{folder}: its manifest cannot be read ({error})") from error
-    problems = list(_problems(manifest, folder, kind, key))
-    if problems:
-        raise ArtifactDamagedError(f"{folder} is damaged: {'; '.join(problems[:5])}")
+    try:
+        found = list(_problems(manifest, folder, kind, key))
+    except FileNotFoundError as error:
+        found = [f"{error.filename} went away while it was read"]
+    if found:
+        raise ArtifactDamagedError(f"{folder} is damaged: {'; '.join(found[:5])}")
     return manifest
 
 
 def _problems(manifest: Manifest, folder: Path, kind: str, key: str) -> Iterator[str]:
+    """What of *folder* is not as *manifest* says, every file hashed."""
     if (manifest.kind, manifest.key) != (kind, key):
         yield f"it is {manifest.kind} {manifest.key[:12]}, not {kind} {key[:12]}"
     if payload_digest(manifest.files) != manifest.digest:
         yield "its digest does not match its list of files"
     listed = {entry.path: entry for entry in (*manifest.files, *manifest.measured)}
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
-    yield from (f"{name} is missing" for name in sorted(listed.keys() - present))
-    yield from (f"{name} does not belong" for name in sorted(present - listed.keys()))
-    for name in sorted(present & listed.keys()):
-        path, entry = folder / name, listed[name]
-        if path.stat().st_size != entry.bytes:
-            yield f"{name} has {path.stat().st_size} bytes instead of {entry.bytes}"
-        elif sha256_of(path) != entry.sha256:
-            yield f"{name} has other content"
+    present = {path.relative_to(folder).as_posix(): path for path in _contents(folder)}
+    plain = {name for name, path in present.items() if is_plain(path)}
+    yield from (f"{name} is no plain file" for name in sorted(present.keys() - plain))
+    yield from (f"{name} is missing" for name in sorted(listed.keys() - present.keys()))
+    yield from (f"{name} does not belong" for name in sorted(plain - listed.keys() - {MANIFEST}))
+    whole = []
+    for name in sorted(plain & listed.keys()):
+        num_bytes = present[name].stat().st_size
+        if num_bytes == listed[name].bytes:
+            whole.append(name)
+        else:
+            yield f"{name} has {num_bytes} bytes instead of {listed[name].bytes}"
+    digests = _digests([present[name] for name in whole])
+    yield from (
+        f"{name} has other content"
+        for name, digest in zip(whole, digests, strict=True)
+        if digest != listed[name].sha256
+    )
 
 
 def write_reference(path: Path, artifact: Artifact) -> None:

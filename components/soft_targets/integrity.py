@@ -52,7 +52,7 @@ def trusted_header(folder: Path) -> Header:
 
 def _manifest(folder: Path) -> Manifest:
     try:
-        manifest = Manifest.parse((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = Manifest.read(folder)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ArtifactDamagedError(f"{folder / MANIFEST} cannot be read: {error}") from error
     if payload_digest(manifest.files) != manifest.digest:

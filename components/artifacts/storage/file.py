@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from components.artifacts import lock
-from components.artifacts.artifact import MANIFEST, Manifest
+from components.artifacts.artifact import MANIFEST, Manifest, fsync
 from components.settings import Settings
 
 TAKEN = {errno.EEXIST, errno.ENOTEMPTY}
@@ -31,15 +31,15 @@ class FileStorage:
         return folder if (folder / MANIFEST).exists() else None
 
     def copies(self, kind: str, key: str) -> Iterator[Path]:
-        """The published folder: there is no other copy."""
-        folder = self.folder(kind, key)
-        if folder is not None:
+        """What has the name of the published folder, whatever it is: there is no other copy."""
+        folder = self.root / kind / key
+        if os.path.lexists(folder):
             yield folder
 
     def manifest(self, kind: str, key: str) -> Manifest | None:
         """What the artifact says of itself, unverified; None if that cannot be read."""
         try:
-            return Manifest.parse((self.root / kind / key / MANIFEST).read_text(encoding="utf-8"))
+            return Manifest.read(self.root / kind / key)
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -58,15 +58,16 @@ class FileStorage:
     def publish(self, staged: Path, kind: str, key: str) -> bool:
         """Make *staged* the artifact; False if there is one already, whoever made it."""
         for path in sorted(staged.rglob("*"), reverse=True):
-            _fsync(path)
-        _fsync(staged)
+            fsync(path)
+        fsync(staged)
         try:
             staged.rename(self.root / kind / key)
         except OSError as error:
             if error.errno in TAKEN:
                 return False
             raise
-        _fsync(self.root / kind)
+        fsync(self.root / kind)
+        fsync(self.root)  # the folder of the kind may be new
         return True
 
     def quarantine(self, kind: str, key: str) -> Path:
@@ -117,11 +118,3 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

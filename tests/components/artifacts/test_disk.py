@@ -31,6 +31,16 @@ def test_of_a_copy_the_target_is_named(tmp_path: Path):
     assert str(refusal(error, tmp_path)).startswith("no space left for /to/there ")
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_failing_disk_is_named(tmp_path: Path, number: int):
+    """Neither a bug nor a matter of space or permissions."""
+    with (
+        pytest.raises(StoreError, match=r"/x cannot be read or written \(.*\); look after its disk"),
+        explained(tmp_path),
+    ):
+        raise OSError(number, os.strerror(number), str(tmp_path / "x"))
+
+
 def test_a_full_disk_without_a_name_is_that_of_the_place(tmp_path: Path):
     """A write to an open file does not say which."""
     said = f"no space left for {tmp_path} .*; free some and run again"

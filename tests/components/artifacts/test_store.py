@@ -1,8 +1,10 @@
 """The store finds what is whole, makes what is missing once, and never shows half a result."""
 
+import errno
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +16,15 @@ import pytest
 
 from components.artifacts.artifact import MANIFEST, MEASURED
 from components.artifacts.key import make_key
-from components.artifacts.store import Store
+from components.artifacts.store import Store, verify
 from components.contracts import NoProgress
-from components.errors import FingerprintError, NondeterminismError, PluginNotFoundError, StoreError
+from components.errors import (
+    ArtifactDamagedError,
+    FingerprintError,
+    NondeterminismError,
+    PluginNotFoundError,
+    StoreError,
+)
 from components.settings import Settings
 
 
@@ -94,6 +102,106 @@ def test_any_damage_is_seen_and_the_result_made_again(store, damage):
     assert again.artifact.digest == artifact.digest
     assert again.artifact.file("deep/a.txt").read_text() == "payload"
     assert any("quarantine" in message for message in progress.said)
+
+
+EDITS = {
+    "a cost": lambda text: text.replace('"seconds": 1.5', '"seconds": 2.5'),
+    "a field of the key": lambda text: text.replace('"a": 1', '"a": 2'),
+    "its last byte": lambda text: text[:-1],
+    "its layout": lambda text: text.replace("\n ", "\n  "),
+    "its line ends": lambda text: text.replace("\n", "\r\n"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=list(EDITS))
+def test_not_a_byte_of_the_manifest_may_change(store, edit):
+    """Also what neither key nor digest covers is as it was written, or the result counts as damaged."""
+    artifact = obtain(store, writer()).artifact
+    path = artifact.file(MANIFEST)
+    edited = edit(path.read_text())
+    assert edited != path.read_text()
+    path.write_bytes(edited.encode())
+
+    assert store.find("thing", artifact.key) is None
+
+
+def test_a_manifest_of_another_schema_is_told_from_a_damaged_one(store):
+    """The message says which this version reads."""
+    path = obtain(store, writer()).artifact.file(MANIFEST)
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
+    progress = Recorder()
+    obtain(store, writer(), progress=progress)
+
+    assert any("its schema is 1, and this version of Potstill reads 2" in message for message in progress.said)
+
+
+def test_a_link_to_the_same_content_is_damage(store, tmp_path):
+    """What it points to may change or go at any time."""
+    artifact = obtain(store, writer()).artifact
+    for name in ("deep/a.txt", MANIFEST):
+        path, elsewhere = artifact.file(name), tmp_path / "elsewhere"
+        path.rename(elsewhere)
+        path.symlink_to(elsewhere)
+        with pytest.raises(ArtifactDamagedError, match=r"(deep/a.txt|it) is no plain file"):
+            verify(artifact.root, "thing", artifact.key)
+        path.unlink()
+        elsewhere.rename(path)
+
+
+def test_a_result_may_not_hold_links(store, tmp_path):
+    """They would not survive a move to another machine."""
+
+    def make(out: Path, work: Path):
+        (out / "link").symlink_to(tmp_path)
+        return {}
+
+    with pytest.raises(StoreError, match="link is a link or a device"):
+        obtain(store, make)
+
+
+@pytest.mark.parametrize("left", ["files", "nothing", "a file"])
+def test_what_is_no_artifact_makes_way(store, left):
+    """A folder whose manifest is gone, an empty one, or a file of that name is set aside, not in the way for ever."""
+    artifact = obtain(store, writer()).artifact
+    shutil.rmtree(artifact.root)
+    if left == "a file":
+        artifact.root.write_text("not a folder")
+    else:
+        artifact.root.mkdir()
+    if left == "files":
+        (artifact.root / "some").write_text("thing")
+    again = obtain(store, writer())
+
+    assert (again.cached, again.artifact.digest) == (False, artifact.digest)
+    assert store.quarantined("thing", artifact.key)
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(store, monkeypatch):
+    """A disk that fails for a moment costs no result: the error names the file, and everything stays where it is."""
+    artifact = obtain(store, writer()).artifact
+
+    def fails(path: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr("components.artifacts.store.sha256_of", fails)
+    with pytest.raises(StoreError, match=r"/deep/a.txt cannot be read or written \(Input/output error\); look after"):
+        store.find("thing", artifact.key)
+    monkeypatch.undo()
+
+    assert store.find("thing", artifact.key)
+
+
+def test_large_files_are_hashed_side_by_side_to_the_same_end(store, monkeypatch):
+    """Threads change neither digest nor what is found damaged."""
+    alone = obtain(store, writer()).artifact
+    monkeypatch.setattr("components.artifacts.store.LARGE_BYTES", 1)
+    together = obtain(store, writer(), key=make_key("thing", {"a": 2})).artifact
+    assert together.digest == alone.digest
+    together.file("deep/a.txt").chmod(0o644)
+    together.file("deep/a.txt").write_text("Payload")
+
+    with pytest.raises(ArtifactDamagedError, match="deep/a.txt has other content"):
+        verify(together.root, "thing", together.key)
 
 
 def test_damage_that_two_runs_see_at_once_is_set_aside_once(store):
