@@ -11,6 +11,7 @@ from typing import Annotated, Optional
 import typer
 
 from components.errors import PotstillError
+from flows import artifact_commands
 
 app = typer.Typer(
     name="potstill",
@@ -35,6 +36,8 @@ DataRevision = Annotated[
     typer.Option("--data-rev", metavar="REV", help="Tag, branch or commit of the data; overrides data.revision."),
 ]
 DEFAULT_PARAMS = Path("params.yaml")
+app.add_typer(artifact_commands.targets, name="targets", rich_help_panel="Store")
+app.add_typer(artifact_commands.artifacts, name="artifacts", rich_help_panel="Store")
 
 
 @app.command(rich_help_panel="Work")

@@ -317,7 +317,7 @@ def verify(folder: Path, kind: str, key: str) -> Manifest:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError, TypeError, KeyError) as error:
         raise ArtifactDamagedError(f"{folder}: its manifest cannot be read ({error})") from error
     try:
-        found = list(_problems(manifest, folder, kind, key))
+        found = list(problems(manifest, folder, kind, key))
     except FileNotFoundError as error:
         found = [f"{error.filename} went away while it was read"]
     if found:
@@ -325,7 +325,7 @@ def verify(folder: Path, kind: str, key: str) -> Manifest:
     return manifest
 
 
-def _problems(manifest: Manifest, folder: Path, kind: str, key: str) -> Iterator[str]:
+def problems(manifest: Manifest, folder: Path, kind: str, key: str) -> Iterator[str]:
     """What of *folder* is not as *manifest* says, every file hashed."""
     if (manifest.kind, manifest.key) != (kind, key):
         yield f"it is {manifest.kind} {manifest.key[:12]}, not {kind} {key[:12]}"

@@ -37,6 +37,10 @@ class Storage(Protocol):
         """Keys of the published artifacts of *kind*, newest first."""
         ...
 
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of which there is, or was, an artifact."""
+        ...
+
     def staging(self, kind: str, key: str) -> Path:
         """A new folder to fill and publish."""
         ...

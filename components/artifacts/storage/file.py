@@ -100,6 +100,9 @@ class FileStorage:
             folder.name for folder in sorted(folders, key=lambda folder: folder.stat().st_mtime_ns, reverse=True)
         )
 
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(sorted(folder.name for folder in self.root.glob("[!.]*") if folder.is_dir()))
+
     def check(self) -> str:
         return self.where
 

@@ -80,6 +80,9 @@ class S3Storage:
         found = sorted(self.bucket.list(f"manifests/{kind}"), key=lambda entry: entry.modified, reverse=True)
         yield from (entry.name.removesuffix(".json") for entry in found)
 
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(sorted(self.bucket.folders("manifests")))
+
     def staging(self, kind: str, key: str) -> Path:
         return self._local.staging(kind, key)
 

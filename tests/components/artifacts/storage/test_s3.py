@@ -386,3 +386,12 @@ def test_a_damaged_artifact_is_not_an_unreachable_one(s3_settings, proxy, s3_cli
         hasty.find("thing", KEY.digest)
     assert not isinstance(caught.value, ArtifactDamagedError)
     assert names(s3_client, prefix, "quarantine") == []
+
+
+def test_kinds_are_those_that_were_published(s3_store):
+    """What is only being made is not among them."""
+    assert s3_store.storage.kinds() == ()
+    obtain(s3_store, writer())
+    s3_store.storage.staging("unfinished", "0" * 64)
+
+    assert s3_store.storage.kinds() == ("thing",)

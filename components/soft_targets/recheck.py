@@ -1,0 +1,75 @@
+"""Whether the teacher, asked again about rows of finished soft targets, says what is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from components.soft_targets.codec import EXACT, codec_named, decode, round_trip
+from components.soft_targets.error import ErrorMeter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from components.soft_targets.header import Header
+    from components.soft_targets.reader import SoftTargets
+    from components.soft_targets.teacher_pass import TeacherPass
+
+NOISE = {EXACT: 1e-5, "bf16": 2.0**-7}
+"""Of a logit, as a share of the largest in its row: how far other hardware, or another place in a batch, may move it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rechecked:
+    """Stored rows beside what the teacher says now."""
+
+    num_rows: int
+    num_identical: int
+    """Rows that would be stored as the very same bytes again."""
+    largest_logit_difference: float
+    mean_kl: float
+    """KL(teacher now || stored) at the lowest temperature at which the error was measured, in nats."""
+    temperature: float
+    wrong: tuple[str, ...]
+    """Rows that differ by more than their codec loses, by name."""
+
+
+def sample_places(header: Header, num_rows: int, seed: int) -> NDArray[np.int64]:
+    """At most *num_rows* places of the file [view, sample], drawn at random without repetition, ascending."""
+    num_places = header.num_views * header.num_rows
+    drawn = np.random.default_rng(seed).choice(num_places, size=min(num_rows, num_places), replace=False)
+    return np.sort(drawn).astype(np.int64)
+
+
+def recheck(targets: SoftTargets, asked: TeacherPass, places: NDArray[np.int64]) -> Rechecked:
+    """Ask about *places* int64 [n], n >= 1, and compare.
+
+    A row is wrong where a logit differs by more than twice what encoding costs it, or than the largest error that was
+    found when the codec was chosen, and by more than NOISE.
+    """
+    header, codec = targets.header, codec_named(targets.header.codec)
+    live, rows = asked.logits(places), targets.stored[places]
+    stored = decode(codec, rows.copy(), header.num_classes)
+    difference = np.abs(stored - live).max(axis=1)
+    meter = ErrorMeter([min(map(float, header.error))])
+    meter.add(live, stored)
+    ((temperature, figures),) = meter.table().items()
+    wrong = ~(difference <= _allowed(header, live, np.abs(round_trip(codec, live) - live).max(axis=1)))
+    return Rechecked(
+        num_rows=len(places),
+        num_identical=int((codec.encode(live) == rows).all(axis=1).sum()),
+        largest_logit_difference=float(difference.max()),
+        mean_kl=figures["mean_kl"],
+        temperature=temperature,
+        wrong=tuple(asked.name(int(place)) for place in places[wrong]),
+    )
+
+
+def _allowed(header: Header, live: NDArray[np.float32], lost: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[n, C] and what encoding costs each row [n] -> [n]."""
+    measured = next((each.largest_logit_error for each in header.candidates if each.codec == header.codec), None)
+    noise = NOISE[header.precision] * np.abs(live).max(axis=1)
+    allowed: NDArray[np.float32] = np.maximum(2 * lost, measured or 0.0) + noise
+    return allowed

@@ -1,0 +1,238 @@
+"""`potstill artifacts …` and `potstill targets …`: look at what the store holds, and check it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from components.errors import BadInputError
+
+if TYPE_CHECKING:
+    from components.artifacts.inventory import Checked, Entry
+    from components.artifacts.store import Store
+    from components.soft_targets.recheck import Rechecked
+    from flows.console import ConsoleProgress
+
+TARGETS = "soft_targets"
+DAMAGED = 1
+"""Exit code of a check that found something."""
+
+artifacts = typer.Typer(no_args_is_help=True, help="Look after everything in the store: list, show, check.")
+targets = typer.Typer(no_args_is_help=True, help="Look after soft targets: list, show, check against the teacher.")
+
+Key = Annotated[str, typer.Argument(metavar="KEY", help="The first digits of a key or digest.")]
+OptionalKey = Annotated[
+    Optional[str], typer.Argument(metavar="[KEY]", help="The first digits of a key or digest; all without it.")
+]
+Kind = Annotated[Optional[str], typer.Option("--kind", help="Only artifacts of this step, such as teacher.")]
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+ParamsFile = Annotated[Path, typer.Option("--params", "-p", help="The file of parameters.", metavar="FILE")]
+Overrides = Annotated[
+    Optional[list[str]],
+    typer.Option("--set", "-s", metavar="SECTION.FIELD=VALUE", help="Override one parameter; may be repeated."),
+]
+DEFAULT_PARAMS = Path("params.yaml")
+
+
+@artifacts.command("ls")
+def list_artifacts(kind: Kind = None, as_json: Json = False) -> None:
+    """List what the store holds: size, age, who made it, what it cost."""
+    store = _store()
+    _list(store, _kinds(store, kind), as_json=as_json)
+
+
+@targets.command("ls")
+def list_targets(as_json: Json = False) -> None:
+    """List the soft targets: size, age, who made them, what they cost."""
+    _list(_store(), (TARGETS,), as_json=as_json)
+
+
+@artifacts.command("show")
+def show_artifact(key: Key, as_json: Json = False) -> None:
+    """Tell where an artifact comes from, what is in it and what it cost."""
+    store = _store()
+    _show(store, _entry(store, _kinds(store), key), as_json=as_json)
+
+
+@targets.command("show")
+def show_targets(
+    key: Annotated[
+        Optional[str],
+        typer.Argument(metavar="[KEY]", help="The first digits of a key or digest; those of params.yaml without it."),
+    ] = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    set_: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Tell whose soft targets these are, of which views of which data, and what each codec would have lost."""
+    store = _store()
+    _show(store, _entry(store, (TARGETS,), key or _asked_for(params, set_)), as_json=as_json)
+
+
+@artifacts.command("verify")
+def verify_artifacts(key: OptionalKey = None, as_json: Json = False) -> None:
+    """Hash every file and compare it with its manifest; exit code 1 if any differs."""
+    store = _store()
+    raise typer.Exit(_verify(store, _chosen(store, _kinds(store), key), as_json=as_json))
+
+
+@targets.command("verify")
+def verify_targets(
+    key: OptionalKey = None,
+    live: Annotated[int, typer.Option("--live", min=0, help="Also ask the teacher again about so many rows.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Which random rows those are.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Hash every chunk, and on request ask the teacher again; exit code 1 if anything differs."""
+    store = _store()
+    chosen = _chosen(store, (TARGETS,), key)
+    raise typer.Exit(_verify(store, chosen, num_rows=live, seed=seed, as_json=as_json))
+
+
+def _store() -> Store:
+    from components.artifacts.store import Store
+    from components.settings import Settings
+
+    return Store(Settings())
+
+
+def _kinds(store: Store, kind: str | None = None) -> tuple[str, ...]:
+    """BadInputError for a kind that there is none of."""
+    from components.artifacts.inventory import step_kinds
+
+    known = step_kinds(store)
+    if kind is not None and kind not in known:
+        raise BadInputError(f"the store holds no {kind!r}, only: {', '.join(known) or 'nothing yet'}")
+    return (kind,) if kind else known
+
+
+def _entry(store: Store, kinds: tuple[str, ...], key: str) -> Entry:
+    from components.artifacts.inventory import entries, find_entry
+
+    return find_entry(entries(store, kinds), key)
+
+
+def _chosen(store: Store, kinds: tuple[str, ...], key: str | None) -> list[Entry]:
+    from components.artifacts.inventory import entries, find_entry
+
+    found = entries(store, kinds)
+    return [find_entry(found, key)] if key else found
+
+
+def _asked_for(params_file: Path, overrides: list[str] | None) -> str:
+    """Key of the soft targets that params.yaml asks for; BadInputError if nobody has made them."""
+    from flows.asked_for import keys_asked_for
+    from flows.run import open_run
+
+    run = open_run(params_file, overrides or (), name="targets")
+    key = keys_asked_for(run, last=TARGETS).get(TARGETS)
+    if key is None or run.store.storage.manifest(TARGETS, key) is None:
+        raise BadInputError(
+            f"nobody has made the soft targets of {params_file} yet: `potstill run` does, and "
+            "`potstill targets ls` lists those of other parameters"
+        )
+    return key
+
+
+def _list(store: Store, kinds: tuple[str, ...], *, as_json: bool) -> None:
+    from components.artifacts.inventory import entries
+    from flows import artifact_tables
+
+    found = entries(store, kinds)
+    if as_json:
+        _print_json([artifact_tables.row_of(entry) for entry in found])
+    else:
+        _print(*artifact_tables.listing(store.storage.where, found))
+
+
+def _show(store: Store, entry: Entry, *, as_json: bool) -> None:
+    from components.artifacts.inventory import check, entries
+    from flows import artifact_tables
+
+    checked = check(store, entry)
+    if as_json:
+        _print_json(artifact_tables.described(entry, checked))
+    else:
+        _print(*artifact_tables.page(entry, checked, entries(store, tuple(entry.inputs))))
+    raise typer.Exit(DAMAGED if checked.problems else 0)
+
+
+def _verify(store: Store, chosen: list[Entry], *, num_rows: int = 0, seed: int = 0, as_json: bool) -> int:
+    """Exit code. The teacher is asked again about *num_rows* rows of each, unless files are damaged already."""
+    from flows import artifact_tables
+
+    checked = _check_all(store, chosen)
+    damaged = any(each.problems for each in checked)
+    live = _ask_again(store, chosen, num_rows, seed) if num_rows and not damaged else []
+    if as_json:
+        files = [{**asdict(each), "folder": str(each.folder or "")} for each in checked]
+        _print_json(
+            {"artifacts": files, "live": [{"key": entry.key, "seed": seed, **asdict(said)} for entry, said in live]}
+        )
+    else:
+        _print(*artifact_tables.verdicts(chosen, checked))
+        _print(*(artifact_tables.live_line(entry, said, seed, _changed(entry, said)) for entry, said in live))
+    return DAMAGED if damaged or any(said.wrong for _, said in live) else 0
+
+
+def _check_all(store: Store, chosen: list[Entry]) -> list[Checked]:
+    from components.artifacts.inventory import check
+
+    checked, done = [], 0
+    with _progress() as progress:
+        progress.start("hash every file", total=sum(entry.num_bytes for entry in chosen))
+        for entry in chosen:
+            checked.append(check(store, entry))
+            progress.check()
+            done += entry.num_bytes
+            progress.advance(done)
+    return checked
+
+
+def _ask_again(store: Store, chosen: list[Entry], num_rows: int, seed: int) -> list[tuple[Entry, Rechecked]]:
+    from components.artifacts.inventory import entries
+    from components.steps.soft_targets_check import check_live
+
+    found = entries(store, ("data", "teacher"))
+    asked = []
+    with _progress() as progress:
+        for entry in chosen:
+            progress.start(f"ask the teacher of {entry.key[:12]}", total=num_rows)
+            asked.append((entry, check_live(store, found, entry, num_rows=num_rows, seed=seed, progress=progress)))
+    return asked
+
+
+def _changed(entry: Entry, said: Rechecked) -> tuple[str, ...]:
+    from components.steps.soft_targets_check import changed_code
+
+    return changed_code(entry) if said.wrong else ()
+
+
+@contextmanager
+def _progress() -> Iterator[ConsoleProgress]:
+    """On standard error, so that what is printed can be piped."""
+    from rich.console import Console
+
+    from flows.console import ConsoleProgress, interruptible
+
+    progress = ConsoleProgress(Console(stderr=True))
+    with interruptible(progress):
+        yield progress
+
+
+def _print(*renderables: object) -> None:
+    from rich.console import Console
+
+    console = Console()
+    for renderable in renderables:
+        console.print(renderable, highlight=False, soft_wrap=isinstance(renderable, str) and not console.is_terminal)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=1))

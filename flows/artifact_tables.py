@@ -1,0 +1,246 @@
+"""How artifacts look in a terminal of 80 columns, and as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from components.errors import some_of
+from flows.console import duration
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from components.artifacts.inventory import Checked, Entry
+    from components.soft_targets.header import Header
+    from components.soft_targets.recheck import Rechecked
+
+SHORT = 8
+LISTED_PROBLEMS = 10
+LISTED_CHUNKS = 10
+TARGETS = "soft_targets"
+UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+AGES = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
+
+
+def listing(where: str, found: Sequence[Entry]) -> Iterator[RenderableType]:
+    """A row an artifact, and the sums."""
+    if not found:
+        yield f"nothing in {where} yet"
+        return
+    table = _table("kind", "key", "digest", "size", "age", "made by", "cost", right=("size", "age", "cost"))
+    for entry in found:
+        table.add_row(*_row(entry))
+    yield table
+    yield f"\n{_count(len(found), 'artifact')}, {size(sum(entry.num_bytes for entry in found))} in {where}"
+
+
+def row_of(entry: Entry) -> dict[str, Any]:
+    """What `ls` shows of one artifact, for programs."""
+    return {
+        "kind": entry.kind,
+        "key": entry.key,
+        "digest": entry.digest,
+        "bytes": entry.num_bytes,
+        "created": entry.created.isoformat() if entry.created else None,
+        "producer": entry.manifest.producer if entry.manifest else None,
+        "cost_seconds": entry.cost_seconds,
+    }
+
+
+def described(entry: Entry, checked: Checked) -> dict[str, Any]:
+    """What `show` tells, for programs."""
+    manifest = asdict(entry.manifest) if entry.manifest else None
+    return {"manifest": manifest, "problems": list(checked.problems), "folder": str(checked.folder or "")}
+
+
+def page(entry: Entry, checked: Checked, found: Sequence[Entry]) -> Iterator[RenderableType]:
+    """All of one artifact; *found* are those that it may have been made from."""
+    if checked.problems:
+        yield f"[bold red]damaged[/]: {escape('; '.join(checked.problems[:LISTED_PROBLEMS]))}"
+    yield _facts(_about(entry, checked))
+    if entry.inputs:
+        yield from ("", "[bold]made from[/]", _facts(_inputs(entry, found)))
+    if entry.manifest:
+        yield from ("", "[bold]files[/]", _files(entry))
+    if entry.kind == TARGETS and checked.folder and not checked.problems:
+        yield from _soft_targets(checked.folder)
+
+
+def verdicts(chosen: Sequence[Entry], checked: Sequence[Checked]) -> Iterator[RenderableType]:
+    """What is damaged, and how much was looked at."""
+    damaged = [each for each in checked if each.problems]
+    for each in damaged:
+        yield f"[red]damaged[/] {each.kind} {each.key[:12]}"
+        yield from (f"  {escape(problem)}" for problem in each.problems[:LISTED_PROBLEMS])
+        yield from (f"  {line}" for line in _chunks(each))
+    looked_at = f"{_count(len(checked), 'artifact')}, {size(sum(entry.num_bytes for entry in chosen))}"
+    if damaged:
+        yield f"{len(damaged)} of {looked_at} damaged; the next run that needs one sets it aside and makes it again"
+    else:
+        yield f"[green]whole[/]: {looked_at}, every file as its manifest says"
+
+
+def live_line(entry: Entry, result: Rechecked, seed: int, changed: Sequence[str] = ()) -> str:
+    """How the teacher's answer compares with what is stored; *changed* is code that may explain a difference."""
+    verdict = "[red]not what the teacher says[/]" if result.wrong else "[green]as the teacher says[/]"
+    text = (
+        f"{verdict}: {entry.key[:12]}, {_count(result.num_rows, 'random row')} (seed {seed}), {result.num_identical} of "
+        f"them the same bytes; largest logit difference {result.largest_logit_difference:.3g}, "
+        f"mean KL at T={result.temperature:g} {result.mean_kl:.2e} nats"
+    )
+    listed = "".join(f"\n  {row}" for row in result.wrong[:LISTED_PROBLEMS])
+    if not result.wrong:
+        return text
+    why = f"\nmade by other code than this: {some_of(changed)}" if changed else ""
+    return f"{text}; {len(result.wrong)} rows differ by more than their codec loses:{listed}{why}"
+
+
+def size(num_bytes: int) -> str:
+    """'4.9 MiB', '812 B'."""
+    for unit, name in UNITS:
+        if num_bytes >= unit:
+            return f"{num_bytes / unit:.1f} {name}"
+    return f"{num_bytes} B"
+
+
+def age(moment: datetime | None) -> str:
+    """'3 d', '5 min'."""
+    if moment is None:
+        return "?"
+    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
+    for unit, name in AGES:
+        if seconds >= unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    if entry.manifest is None:
+        return (entry.kind, entry.key[:SHORT], "[red]manifest unreadable[/]")
+    return (
+        entry.kind,
+        entry.key[:SHORT],
+        entry.digest[:SHORT],
+        size(entry.num_bytes),
+        age(entry.created),
+        escape(entry.manifest.producer),
+        _seconds(entry.cost_seconds),
+    )
+
+
+def _about(entry: Entry, checked: Checked) -> Iterator[tuple[str, str]]:
+    yield "kind", entry.kind
+    yield "key", entry.key
+    yield "digest", entry.digest or "?"
+    yield "folder", str(checked.folder or "?")
+    if entry.manifest is None:
+        return
+    yield "made by", entry.manifest.producer
+    yield "made", f"{entry.manifest.created}, {age(entry.created)} ago"
+    yield "cost", ", ".join(_costs(entry.manifest.cost))
+    yield "on", ", ".join(f"{name} {value}" for name, value in entry.manifest.fingerprint.items())
+
+
+def _costs(cost: Any) -> Iterator[str]:
+    yield _seconds(cost.get("seconds")) or "?"
+    if "cpu_seconds" in cost:
+        yield f"{_seconds(cost['cpu_seconds'])} of processor time"
+    if "peak_memory_bytes" in cost:
+        yield f"at most {size(cost['peak_memory_bytes'])} of memory"
+
+
+def _inputs(entry: Entry, found: Sequence[Entry]) -> Iterator[tuple[str, str]]:
+    there = {(each.kind, each.digest): each for each in found}
+    for kind, digest in entry.inputs.items():
+        other = there.get((kind, digest))
+        yield (
+            kind,
+            f"key {other.key[:12]}, digest {digest[:12]}" if other else f"digest {digest[:12]}, gone from the store",
+        )
+
+
+def _files(entry: Entry) -> Table:
+    assert entry.manifest is not None
+    table = _table("name", "bytes", "sha256", right=("bytes",))
+    for file in (*entry.manifest.files, *entry.manifest.measured):
+        table.add_row(escape(file.path), f"{file.bytes:,}", file.sha256[:12])
+    return table
+
+
+def _soft_targets(folder: Path) -> Iterator[RenderableType]:
+    """Codecs side by side at each temperature."""
+    from components.soft_targets.describe import codec_tables, refusals
+    from components.soft_targets.header import read_header
+
+    header = read_header(folder)
+    yield from ("", "[bold]soft targets[/]", _facts(_layout(header)), "")
+    yield from codec_tables(header)
+    yield from refusals(header)
+
+
+def _layout(header: Header) -> Iterator[tuple[str, str]]:
+    identity = header.identity
+    transforms = ", ".join(each["name"] for each in identity.view_spec.get("transforms", ())) or "none: clean samples"
+    rows = header.num_views * header.num_rows
+    yield "teacher", f"digest {identity.teacher_digest[:12]}, {header.precision}, batches of {header.batch_size}"
+    yield "data", f"digest {identity.data_digest[:12]}"
+    yield "classes", f"{header.num_classes}: {', '.join(identity.class_names[:10])}"
+    yield "views", f"{header.num_views} of each of {header.num_rows:,} samples (transforms: {transforms})"
+    yield "codec", f"{header.codec}, {header.row_stride_bytes} bytes a row, {size(header.num_bytes)} in all"
+    yield "chunks", f"{len(header.chunk_sha256)} of {header.rows_per_chunk:,} rows, {rows:,} in all"
+    yield "errors below", f"measured on {header.rows_measured:,} rows against the teacher"
+
+
+def _chunks(checked: Checked) -> Iterator[str]:
+    """Which chunks of damaged soft targets; the others need not be computed again."""
+    from components.errors import PotstillError
+    from components.soft_targets.header import read_header
+    from components.soft_targets.integrity import damaged_chunks
+
+    if checked.kind != TARGETS or checked.folder is None:
+        return
+    try:
+        damaged, total = damaged_chunks(checked.folder), len(read_header(checked.folder).chunk_sha256)
+    except PotstillError:
+        yield "nothing says which chunks are whole: all of it is made again"
+        return
+    listed = ", ".join(map(str, damaged[:LISTED_CHUNKS])) + (", …" if len(damaged) > LISTED_CHUNKS else "")
+    yield f"{len(damaged)} of {total} chunks damaged{f': {listed}' if damaged else ''}"
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else duration(value)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _facts(pairs: Iterator[tuple[str, str]]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(name, escape(value))
+    return table
+
+
+def _table(*titles: str, right: tuple[str, ...]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(
+            title, justify="right" if title in right else "left", no_wrap=title != "made by", overflow="fold"
+        )
+    return table

@@ -1,0 +1,165 @@
+"""`potstill artifacts` and `potstill targets`: what they show, what they find, how they end; and that they are light."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from components.artifacts.artifact import Artifact
+from components.artifacts.key import make_key
+from components.artifacts.store import Store
+from components.contracts import NoProgress
+from components.errors import BadInputError
+from components.settings import Settings
+from flows.cli import app
+
+HEAVY = ("torch", "prefect", "great_expectations", "mlflow", "dvc", "boto3", "pandas")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The one that the commands look at."""
+    monkeypatch.setenv("POTSTILL_VAR_DIR", str(tmp_path / "var"))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    return Store(Settings())
+
+
+def add(store: Store, kind: str, text: str = "text", **inputs: str) -> Artifact:
+    def make(out: Path, work: Path) -> dict[str, float]:
+        (out / "a.txt").write_text(text)
+        return {"seconds": 41.0}
+
+    key = make_key(kind, {"text": text, "inputs": inputs})
+    return store.obtain(key, make, producer="distill-[v1]-3f2a", progress=NoProgress()).artifact
+
+
+def damage(artifact: Artifact) -> None:
+    artifact.file("a.txt").chmod(0o644)
+    artifact.file("a.txt").write_text("tExt")
+
+
+def potstill(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+def test_an_empty_store_is_no_error(store: Store) -> None:
+    for command in ("artifacts", "targets"):
+        result = potstill(command, "ls")
+        assert result.exit_code == 0
+        assert "yet" in result.stdout
+
+
+def test_every_artifact_is_a_row_that_fits(store: Store) -> None:
+    """Size, cost and the producer's name as it is, brackets included."""
+    teacher = add(store, "teacher")
+    add(store, "evaluate", teacher=teacher.digest)
+
+    lines = potstill("artifacts", "ls").stdout.splitlines()
+
+    (row,) = [line for line in lines if line.startswith("teacher")]
+    assert row.split()[1:4] == [teacher.key[:8], teacher.digest[:8], "4"]
+    assert "distill-[v1]-3f2a" in row
+    assert "41 s" in row
+    assert lines[-1 if lines[-1] else -2].startswith("2 artifacts, 8 B in ")
+    assert max(len(line) for line in lines if not line.startswith("2 art")) <= 80
+
+
+def test_programs_get_everything_whole(store: Store) -> None:
+    teacher = add(store, "teacher")
+
+    (row,) = json.loads(potstill("artifacts", "ls", "--json").stdout)
+
+    assert (row["key"], row["digest"], row["bytes"], row["cost_seconds"]) == (teacher.key, teacher.digest, 4, 41.0)
+    assert json.loads(potstill("artifacts", "show", teacher.key, "--json").stdout)["manifest"]["key"] == teacher.key
+    assert json.loads(potstill("artifacts", "verify", "--json").stdout)["artifacts"][0]["problems"] == []
+
+
+def test_a_kind_that_is_not_there_is_bad_input(store: Store) -> None:
+    add(store, "teacher")
+
+    with pytest.raises(BadInputError, match="holds no 'teechers', only: teacher"):
+        potstill("artifacts", "ls", "--kind", "teechers")
+
+
+def test_show_says_where_an_artifact_comes_from(store: Store) -> None:
+    """An input that is there by its key, one that is not as gone."""
+    teacher = add(store, "teacher")
+    student = add(store, "student", teacher=teacher.digest, data="d" * 64)
+
+    result = potstill("artifacts", "show", student.key[:10])
+
+    assert result.exit_code == 0
+    assert f"key {teacher.key[:12]}" in result.stdout
+    assert "gone from the store" in result.stdout
+    assert "distill-[v1]-3f2a" in result.stdout
+
+
+def test_verify_ends_with_what_it_found(store: Store) -> None:
+    """0 for whole ones, 1 as soon as one is damaged, which stays where it is."""
+    damaged = add(store, "teacher")
+    whole = add(store, "student", teacher=damaged.digest)
+    assert potstill("artifacts", "verify").exit_code == 0
+    damage(damaged)
+
+    result = potstill("artifacts", "verify")
+
+    assert result.exit_code == 1
+    assert f"damaged teacher {damaged.key[:12]}" in result.stdout
+    assert "a.txt has other content" in result.stdout
+    assert potstill("artifacts", "verify", whole.key).exit_code == 0
+    assert potstill("artifacts", "show", damaged.key).exit_code == 1
+    assert damaged.root.exists()
+
+
+def test_targets_are_soft_targets_alone(store: Store) -> None:
+    teacher = add(store, "teacher")
+
+    with pytest.raises(BadInputError, match="begins with"):
+        potstill("targets", "show", teacher.key)
+
+
+@pytest.mark.parametrize("command", ["artifacts", "targets"])
+def test_the_list_is_light(store: Store, command: str) -> None:
+    """No library that takes seconds to import."""
+    add(store, "soft_targets")
+    code = (
+        f"import sys; sys.argv = ['potstill', {command!r}, 'ls']\n"
+        "from flows.cli import main\n"
+        "try:\n    main()\nfinally:\n"
+        f"    print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
+
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "soft_targets" in done.stdout
+
+
+@pytest.mark.slow
+def test_soft_targets_of_a_run_are_found_shown_and_asked_again(world) -> None:
+    """Without a key, those of params.yaml; a flipped byte is placed in its chunk; bad input is one message."""
+    assert "nobody has made" in world.command("targets", "show").refused_with(2)
+    assert world.command("stage", "soft_targets").code == 0
+
+    shown = world.command("targets", "show")
+    assert shown.code == 0, shown.err
+    assert "Mean KL to the teacher in nats" in shown.out
+    asked = world.command("targets", "verify", "--live", "50", "--seed", "3")
+    assert asked.code == 0, asked.out + asked.err
+    assert "50 random rows (seed 3)" in asked.out
+
+    (logits,) = (world.var / "store" / "soft_targets").glob("*/logits.bin")
+    logits.chmod(0o644)
+    content = bytearray(logits.read_bytes())
+    content[-1] ^= 1
+    logits.write_bytes(content)
+    damaged = world.command("targets", "verify", "--live", "50")
+    assert damaged.code == 1
+    num_chunks = len(json.loads(logits.with_name("soft_targets.json").read_text())["chunk_sha256"])
+    assert num_chunks > 3
+    assert f"1 of {num_chunks} chunks damaged: {num_chunks - 1}" in damaged.out
+    assert "random rows" not in damaged.out
+    assert "is no key" in world.command("targets", "verify", "nonsense").refused_with(2)
