@@ -1,6 +1,7 @@
 """A schedule that the local Prefect server keeps really starts runs, and they find the local MLflow by themselves."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -93,11 +94,14 @@ def served(world: World, api: str) -> Iterator[str]:
     """The same API, while a runner of its own process waits on a schedule of the flow."""
     environment = {**world.environment, "PREFECT_API_URL": api, "PREFECT_HOME": str(world.root / "home")}
     with (world.root / "serve.log").open("wb") as log:
-        process = subprocess.Popen(SERVE, cwd=world.root, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            SERVE, cwd=world.root, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
         try:
             yield api
         finally:
-            process.send_signal(signal.SIGINT)
+            # The schedule has started the next run by now, for which a runner that is asked politely would wait.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait(60)
 
 
