@@ -33,6 +33,8 @@ COMPLETE_TAG = "potstill.complete"
 """Set last: a run without it is filled in again, which changes nothing that is there already."""
 STEP_TAG = "potstill.step"
 PARENT_TAG = "mlflow.parentRunId"
+TOTALS_TAG, TOTALS_STEP_TAG = "potstill.totals.last", "potstill.totals.step"
+"""Who added to the running totals last, and how many have."""
 
 METRICS_PER_BATCH = 1000
 PARAMS_PER_BATCH = 100
@@ -190,6 +192,26 @@ def project_child(tracking_uri: str, experiment: str, parent_run_id: str, child:
         return _Projection(mlflow_client, experiment_id).project(
             child, {PARENT_TAG: parent_run_id, STEP_TAG: child.name}
         )
+
+
+def add_to_totals(
+    tracking_uri: str, run_id: str, amounts: Mapping[str, float], *, once: str, at_ms: int, lock_dir: Path
+) -> None:
+    """Add *amounts* to metrics of a run that is there already, which may be over; one step further for each call.
+
+    The same *once* as last time adds nothing, so that whoever is not sure may repeat the call. Raises ServerError.
+    """
+    with alone(lock_dir, tracking_uri, run_id), vendor_errors(tracking_uri):
+        from mlflow.entities import Metric, RunTag
+
+        mlflow_client = client(tracking_uri)
+        data = mlflow_client.get_run(run_id).data
+        if data.tags.get(TOTALS_TAG) == once:
+            return
+        step = int(data.tags.get(TOTALS_STEP_TAG, 0)) + 1
+        metrics = [Metric(key, data.metrics.get(key, 0.0) + amount, at_ms, step) for key, amount in amounts.items()]
+        tags = [RunTag(TOTALS_TAG, once), RunTag(TOTALS_STEP_TAG, str(step))]
+        mlflow_client.log_batch(run_id, metrics=metrics, tags=tags)
 
 
 class _Projection:

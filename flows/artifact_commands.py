@@ -15,6 +15,7 @@ from components.errors import BadInputError
 
 if TYPE_CHECKING:
     from components.artifacts.inventory import Checked, Entry
+    from components.artifacts.ledger import Saved
     from components.artifacts.store import Store
     from components.soft_targets.recheck import Rechecked
     from flows.console import ConsoleProgress
@@ -148,7 +149,13 @@ def _list(store: Store, kinds: tuple[str, ...], *, as_json: bool) -> None:
     if as_json:
         _print_json([artifact_tables.row_of(entry) for entry in found])
     else:
-        _print(*artifact_tables.listing(store.storage.where, found))
+        _print(*artifact_tables.listing(store.storage.where, found, _saved(store, kinds)))
+
+
+def _saved(store: Store, kinds: tuple[str, ...]) -> Saved:
+    from components.artifacts.ledger import savings, total
+
+    return total(saving for saving in savings(store.storage.root) if saving.kind in kinds)
 
 
 def _show(store: Store, entry: Entry, *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from components.errors import some_of
-from flows.console import duration
+from flows.console import duration, saved_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from components.artifacts.inventory import Checked, Entry
+    from components.artifacts.ledger import Saved
     from components.soft_targets.header import Header
     from components.soft_targets.recheck import Rechecked
 
@@ -30,8 +31,8 @@ UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 AGES = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
-def listing(where: str, found: Sequence[Entry]) -> Iterator[RenderableType]:
-    """A row an artifact, and the sums."""
+def listing(where: str, found: Sequence[Entry], saved: Saved) -> Iterator[RenderableType]:
+    """A row an artifact, and the sums; *saved* is what these kinds saved so far."""
     if not found:
         yield f"nothing in {where} yet"
         return
@@ -40,6 +41,8 @@ def listing(where: str, found: Sequence[Entry]) -> Iterator[RenderableType]:
         table.add_row(*_row(entry))
     yield table
     yield f"\n{_count(len(found), 'artifact')}, {size(sum(entry.num_bytes for entry in found))} in {where}"
+    if saved:
+        yield f"{saved_text(saved)}: {_count(saved.hits, 'hit')}, {size(saved.num_bytes)} reused"
 
 
 def row_of(entry: Entry) -> dict[str, Any]:

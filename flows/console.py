@@ -10,12 +10,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.text import Text
 
 from components.errors import InterruptedRunError
+
+if TYPE_CHECKING:
+    from components.artifacts.ledger import Saved
 
 DRAW_SECONDS = 0.1
 TITLE_WIDTH = 36
@@ -267,6 +270,12 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def saved_text(saved: Saved) -> str:
+    """'The cache saved 41 s of computing and 31,200 teacher rows'."""
+    rows = f" and {saved.teacher_rows:,} teacher rows" if saved.teacher_rows else ""
+    return f"The cache saved {duration(saved.seconds)} of computing{rows}"
 
 
 def live_line(task: _Task, width: int) -> Text:

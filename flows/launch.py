@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.params import Params, load_params
 from components.settings import Settings
-from flows.console import ConsoleProgress, interruptible
+from flows.console import ConsoleProgress, interruptible, saved_text
 from flows.run import PROGRESS, open_run
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ def _last_words(console: Console, params: Params, verdict: Verdict, endpoints: E
     console.print(
         f"[bold {colour}]{verdict.student.name} version {verdict.student.version}: {verdict.decision.summary()}[/]"
     )
+    if verdict.saved:
+        console.print(f"{saved_text(verdict.saved)}.", highlight=False)
     for label, place in _places(verdict, endpoints):
         console.print(f"  {label:<12} {place}", soft_wrap=True, highlight=False)
     if endpoints.local:

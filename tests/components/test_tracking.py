@@ -24,6 +24,7 @@ from components.tracking import (
     MetricPoint,
     ProjectedRuns,
     RunSpec,
+    add_to_totals,
     flatten,
     probe,
     project_child,
@@ -163,6 +164,19 @@ def test_one_more_child_appears_once(uri, tmp_path):
     run = MlflowClient(uri).get_run(ids.pop())
     assert run.data.tags["mlflow.parentRunId"] == made.parent_run_id
     assert [file.path for file in MlflowClient(uri).list_artifacts(run.info.run_id)] == ["report.html"]
+
+
+def test_totals_grow_by_each_call_but_not_twice_by_the_same(uri, tmp_path):
+    """On a run that is over: each addition is one point of the metric, and repeating the last one is none."""
+    run_id, client = project(uri, tmp_path).parent_run_id, MlflowClient(uri)
+    for once in ("a", "b", "b"):
+        amounts = {"cache/seconds_saved": 1.5, "cache/teacher_rows_saved": 10.0}
+        add_to_totals(uri, run_id, amounts, once=once, at_ms=AT_MS, lock_dir=tmp_path / "locks")
+
+    points = client.get_metric_history(run_id, "cache/seconds_saved")
+    assert sorted((point.step, point.value) for point in points) == [(1, 1.5), (2, 3.0)]
+    assert client.get_run(run_id).data.metrics["cache/teacher_rows_saved"] == 20.0
+    assert client.get_run(run_id).info.status == "FINISHED"
 
 
 def _project_until_killed(uri: str, folder: Path, calls: int) -> None:

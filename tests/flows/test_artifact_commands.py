@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from components.artifacts.artifact import Artifact
 from components.artifacts.key import make_key
+from components.artifacts.ledger import Saving, record
 from components.artifacts.store import Store
 from components.contracts import NoProgress
 from components.errors import BadInputError
@@ -76,6 +77,18 @@ def test_programs_get_everything_whole(store: Store) -> None:
     assert (row["key"], row["digest"], row["bytes"], row["cost_seconds"]) == (teacher.key, teacher.digest, 4, 41.0)
     assert json.loads(potstill("artifacts", "show", teacher.key, "--json").stdout)["manifest"]["key"] == teacher.key
     assert json.loads(potstill("artifacts", "verify", "--json").stdout)["artifacts"][0]["problems"] == []
+
+
+def test_what_the_store_saved_is_told_by_kind(store: Store) -> None:
+    for kind, rows in (("soft_targets", 31_200), ("teacher", 0)):
+        artifact = add(store, kind)
+        record(store.storage.root, Saving("2026-01-01T00:00:00+00:00", "a", kind, artifact.key, True, 41.0, rows, 4))
+
+    assert (
+        "The cache saved 1:22 of computing and 31,200 teacher rows: 2 hits, 8 B" in potstill("artifacts", "ls").stdout
+    )
+    assert "The cache saved 41 s of computing and 31,200 teacher rows: 1 hit, 4 B" in potstill("targets", "ls").stdout
+    assert "teacher rows" not in potstill("artifacts", "ls", "--kind", "teacher").stdout
 
 
 def test_a_kind_that_is_not_there_is_bad_input(store: Store) -> None:
