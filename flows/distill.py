@@ -7,10 +7,22 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.tasks import conclude, judge, keep_records, log_runs, open_run, promote, register, report, run_name, step
+from flows.tasks import (
+    ONE_THREAD,
+    conclude,
+    judge,
+    keep_records,
+    log_runs,
+    open_run,
+    promote,
+    register,
+    report,
+    run_name,
+    step,
+)
 
 
-@flow(name="distill", flow_run_name=run_name, persist_result=False, retries=0)
+@flow(name="distill", flow_run_name=run_name, task_runner=ONE_THREAD, persist_result=False, retries=0)
 def distill(
     params_file: str = "params.yaml", overrides: list[str] | None = None, data_rev: str = "as-configured"
 ) -> State:

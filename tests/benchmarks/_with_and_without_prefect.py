@@ -1,8 +1,8 @@
-"""Time the flow, and the same functions called one after another without Prefect, in one process.
+"""Time the flow, or the same functions called one after another without Prefect.
 
 python _with_and_without_prefect.py REQUEST.json OUT.json, in the folder of params.yaml and with both servers up.
-The request holds a folder for what is written, a warm-up's overrides, those of the measured runs, and the arms in
-their order. Every run has an empty var/ and names of its own in MLflow, so that each does all of the work.
+The request holds a folder for what is written, a warm-up's overrides, those of the measured run, and its arm. Both
+have an empty var/ and names of their own in MLflow, so that each does all of the work.
 """
 
 import json
@@ -88,9 +88,9 @@ def main() -> None:
     request = json.loads(Path(sys.argv[1]).read_text())
     folder = Path(request["folder"])
     # Every import and first call is paid for here.
-    timed("with", request["warm_up"], folder / "warm-up")
-    found = [timed(arm, request["overrides"], folder / f"{arm}-{turn}") for turn, arm in enumerate(request["arms"])]
-    Path(sys.argv[2]).write_text(json.dumps([asdict(one) for one in found]))
+    timed(request["arm"], request["warm_up"], folder / f"warm-up-{folder.name}")
+    found = timed(request["arm"], request["overrides"], folder / f"measured-{folder.name}")
+    Path(sys.argv[2]).write_text(json.dumps(asdict(found)))
 
 
 if __name__ == "__main__":
