@@ -16,7 +16,6 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 from prefect.utilities.annotations import quote
 
@@ -38,9 +37,6 @@ from flows.servers import running_tracking_uri
 
 AS_CONFIGURED = "as-configured"
 CHAMPION = "champion"
-# OpenMP keeps a team of threads for every thread that has ever computed, and two teams on the same cores hinder each
-# other: training took a quarter longer when each task had a thread of its own.
-ONE_THREAD: Any = ThreadPoolTaskRunner(max_workers=1)
 # OpenMP keeps a team of threads for every thread that has ever computed, and two teams on the same cores hinder each
 # other: training took a quarter longer when each task had a thread of its own.
 ONE_THREAD: Any = ThreadPoolTaskRunner(max_workers=1)
