@@ -100,6 +100,23 @@ def current(tracking_uri: str, name: str, alias: str) -> RegisteredVersion | Non
         return None if version is None else _registered(client(tracking_uri).get_model_version(name, str(version)))
 
 
+def registered_digests(tracking_uri: str) -> frozenset[str]:
+    """Every digest that the tags of any version of any registered model hold: its own and those it stands on.
+
+    Raises ServerError when the server does not answer.
+    """
+    with vendor_errors(tracking_uri):
+        mlflow_client, found, token = client(tracking_uri), [], None
+        while True:
+            versions = mlflow_client.search_model_versions(page_token=token)
+            found += versions
+            token = versions.token
+            if not token:
+                break
+    values = (str(value) for version in found for value in version.tags.values())
+    return frozenset(value for value in values if re.fullmatch(r"[0-9a-f]{64}", value))
+
+
 def set_alias(tracking_uri: str, name: str, alias: str, version: str) -> RegisteredVersion:
     """Move *alias* to *version* and read it back; raises ServerError when it does not stand there then."""
     with vendor_errors(tracking_uri):

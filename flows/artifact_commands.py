@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -37,6 +38,11 @@ ParamsFile = Annotated[Path, typer.Option("--params", "-p", help="The file of pa
 Overrides = Annotated[
     Optional[list[str]],
     typer.Option("--set", "-s", metavar="SECTION.FIELD=VALUE", help="Override one parameter; may be repeated."),
+]
+KeepDays = Annotated[int, typer.Option("--keep-days", min=0, help="Keep what a run made or used within so many days.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Remove without asking.")]
+WithoutRegistry = Annotated[
+    bool, typer.Option("--without-registry", help="Do not ask MLflow: models registered there keep nothing.")
 ]
 DEFAULT_PARAMS = Path("params.yaml")
 
@@ -94,6 +100,40 @@ def verify_targets(
     store = _store()
     chosen = _chosen(store, (TARGETS,), key)
     raise typer.Exit(_verify(store, chosen, num_rows=live, seed=seed, as_json=as_json))
+
+
+@artifacts.command("gc")
+def collect_artifacts(keep_days: KeepDays = 14, yes: Yes = False, without_registry: WithoutRegistry = False) -> None:
+    """Free what no registered model, young run or pin stands on; shows it first, and removes it after a yes."""
+    _collect(None, keep_days=keep_days, yes=yes, without_registry=without_registry)
+
+
+@targets.command("gc")
+def collect_targets(keep_days: KeepDays = 14, yes: Yes = False, without_registry: WithoutRegistry = False) -> None:
+    """The same for soft targets alone, and the verdicts on them."""
+    _collect((TARGETS, "soft_targets_checks"), keep_days=keep_days, yes=yes, without_registry=without_registry)
+
+
+@artifacts.command("pin")
+def pin_artifact(key: Key, note: Annotated[str, typer.Option("--note", help="What for.")] = "") -> None:
+    """Keep an artifact, and what it was made from, until it is unpinned."""
+    from components.artifacts.collection import pin
+
+    store = _store()
+    entry = _entry(store, _kinds(store), key)
+    pin(store, entry, note)
+    typer.echo(f"pinned {entry.name}")
+
+
+@artifacts.command("unpin")
+def unpin_artifact(key: Key) -> None:
+    """Let a pinned artifact go once nothing else needs it."""
+    from components.artifacts.collection import unpin
+
+    store = _store()
+    entry = _entry(store, _kinds(store), key)
+    unpin(store, entry)
+    typer.echo(f"unpinned {entry.name}")
 
 
 def _store() -> Store:
@@ -186,6 +226,55 @@ def _verify(store: Store, chosen: list[Entry], *, num_rows: int = 0, seed: int =
         _print(*artifact_tables.verdicts(chosen, checked))
         _print(*(artifact_tables.live_line(entry, said, seed, _changed(entry, said)) for entry, said in live))
     return DAMAGED if damaged or any(said.wrong for _, said in live) else 0
+
+
+def _collect(kinds: tuple[str, ...] | None, *, keep_days: int, yes: bool, without_registry: bool) -> None:
+    """Only artifacts of *kinds*, or all and what runs left behind."""
+    from datetime import UTC, datetime, timedelta
+
+    from components.artifacts.collection import collect, discard_leftovers, last_used, leftovers, plan_collection
+    from components.artifacts.inventory import entries
+    from flows import artifact_tables
+
+    store, before = _store(), datetime.now(UTC) - timedelta(days=keep_days)
+    registered = frozenset() if without_registry else _registered()
+    used = last_used(store, store.storage.kinds())
+    found = entries(store, store.storage.kinds())
+    going = plan_collection(found, registered=registered, used=used, before=before)
+    chosen = [entry for entry in going if kinds is None or entry.kind in kinds]
+    left = leftovers(store, before) if kinds is None else ()
+    _print(*artifact_tables.to_free(chosen, left, len(found)))
+    if not (chosen or left) or not (yes or _confirmed()):
+        return
+    done = collect(store, chosen, used)
+    discard_leftovers(store, left)
+    _print(artifact_tables.freed(done, left))
+
+
+def _registered() -> frozenset[str]:
+    """Digests that registered models stand on; ServerError with the way out if MLflow does not answer."""
+    from components import registry, tracking
+    from components.errors import ServerError
+    from components.settings import Settings
+    from flows.servers import running_tracking_uri
+
+    try:
+        uri = running_tracking_uri(Settings())
+        tracking.probe(uri)
+        return registry.registered_digests(uri)
+    except ServerError as error:
+        raise ServerError(
+            f"nothing is removed, since what registered models stand on is not known: {error}; "
+            "--without-registry collects all the same"
+        ) from error
+
+
+def _confirmed() -> bool:
+    """Whether the person at the terminal says yes; where there is none, nobody does."""
+    if not sys.stdin.isatty():
+        typer.echo("nothing is removed without --yes")
+        return False
+    return typer.confirm("Remove these?")
 
 
 def _check_all(store: Store, chosen: list[Entry]) -> list[Checked]:

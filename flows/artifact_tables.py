@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from components.artifacts.collection import Collected, Leftover
     from components.artifacts.inventory import Checked, Entry
     from components.artifacts.ledger import Saved
     from components.soft_targets.header import Header
@@ -27,6 +28,7 @@ SHORT = 8
 LISTED_PROBLEMS = 10
 LISTED_CHUNKS = 10
 TARGETS = "soft_targets"
+QUARANTINE = ".quarantine"
 UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 AGES = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
@@ -89,6 +91,34 @@ def verdicts(chosen: Sequence[Entry], checked: Sequence[Checked]) -> Iterator[Re
         yield f"{len(damaged)} of {looked_at} damaged; the next run that needs one sets it aside and makes it again"
     else:
         yield f"[green]whole[/]: {looked_at}, every file as its manifest says"
+
+
+def to_free(chosen: Sequence[Entry], left: Sequence[Leftover], num_found: int) -> Iterator[RenderableType]:
+    """What a collection would remove, a row each, and how much that is."""
+    if not chosen and not left:
+        yield f"nothing to free: all of {_count(num_found, 'artifact')} are needed, young or pinned"
+        return
+    table = _table("kind", "key", "digest", "size", "age", "made by", "cost", right=("size", "age", "cost"))
+    for entry in chosen:
+        table.add_row(*_row(entry))
+    for leftover in left:
+        name = "unfinished work" if leftover.folder.parts[-2] != QUARANTINE else "quarantine"
+        table.add_row(name, leftover.folder.name[:SHORT], "", size(leftover.num_bytes), "", "", "")
+    yield table
+    yield (
+        f"\n{_count(len(chosen), 'artifact')} of {num_found:,} and {_count(len(left), 'leftover')}: "
+        f"{size(_bytes_of(chosen, left))} to free"
+    )
+
+
+def freed(done: Collected, left: Sequence[Leftover]) -> str:
+    """What a collection did remove."""
+    spared = f"; {len(done.spared)} spared, since a run has just used them" if done.spared else ""
+    return f"freed {size(_bytes_of(done.removed, left))}{spared}"
+
+
+def _bytes_of(chosen: Sequence[Entry], left: Sequence[Leftover]) -> int:
+    return sum(entry.num_bytes for entry in chosen) + sum(leftover.num_bytes for leftover in left)
 
 
 def live_line(entry: Entry, result: Rechecked, seed: int, changed: Sequence[str] = ()) -> str:

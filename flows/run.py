@@ -18,6 +18,7 @@ from components.params import Params, load_params
 from components.settings import Settings
 from components.steps.execute import Outcome, execute
 from components.steps.pipeline import load_step
+from components.steps.step import Step
 from components.validation.accepted import line_of, record_accepted
 
 PROGRESS: ContextVar[Progress | None] = ContextVar("progress", default=None)
@@ -45,15 +46,12 @@ class Run:
     def step(self, name: str) -> Outcome:
         """Find or compute one step's result from those before it."""
         step = load_step(name)
-        outcome = self.outcomes[name] = execute(
-            step,
-            params=self.params,
-            settings=self.settings,
-            store=self.store,
-            inputs=self.artifacts(),
-            producer=self.name,
-            progress=self.progress,
-        )
+        outcome = self._execute(step)
+        if outcome.cached:
+            self.store.storage.touch(name, outcome.artifact.key)
+            if not outcome.artifact.root.exists():  # collected before it was marked as used
+                outcome = self._execute(step)
+        self.outcomes[name] = outcome
         if name == "validate":
             record_accepted(self.store, line_of(self.params), self.outcomes["data"].artifact.digest, outcome.artifact)
         self.progress.step_line(
@@ -64,6 +62,17 @@ class Run:
             digest=outcome.artifact.digest,
         )
         return outcome
+
+    def _execute(self, step: Step) -> Outcome:
+        return execute(
+            step,
+            params=self.params,
+            settings=self.settings,
+            store=self.store,
+            inputs=self.artifacts(),
+            producer=self.name,
+            progress=self.progress,
+        )
 
 
 def open_run(params_file: Path, overrides: Sequence[str], *, name: str) -> Run:

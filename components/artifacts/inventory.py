@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from components.artifacts.artifact import Manifest
     from components.artifacts.store import Store
 
-RECORDS = frozenset({"accepted", "soft_targets_checks"})
+RECORDS = frozenset({"accepted", "pins", "soft_targets_checks"})
 """Kinds that are notes about artifacts, not results of steps."""
 SHOWN_CHARACTERS = 12
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -30,6 +31,7 @@ from components.registry import (
     download_model,
     load_registered,
     register_model,
+    registered_digests,
     resolve_model,
     set_alias,
 )
@@ -120,6 +122,22 @@ def test_a_version_carries_its_whole_lineage(shared, artifacts):
         artifacts[0].digest,
         True,
     )
+
+
+def test_what_registered_models_stand_on_is_named_by_digest(uri, tmp_path, artifacts, monkeypatch):
+    """Every digest in the tags of every version of every model, however many pages the answer has; no other tag."""
+    whole = MlflowClient.search_model_versions
+
+    def by_one(self, filter_string=None, max_results=1, **more):
+        return whole(self, filter_string, max_results, **more)
+
+    monkeypatch.setattr(MlflowClient, "search_model_versions", by_one)
+    assert registered_digests(uri) == frozenset()
+    for artifact, name in zip(artifacts, ("student", "teacher"), strict=True):
+        register(uri, tmp_path, artifact, name)
+
+    lineage = {value for value in map(str, TAGS.values()) if re.fullmatch("[0-9a-f]{64}", value)}
+    assert registered_digests(uri) == {artifact.digest for artifact in artifacts} | lineage
 
 
 def test_name_and_version_are_described(shared):

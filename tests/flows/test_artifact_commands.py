@@ -13,7 +13,7 @@ from components.artifacts.key import make_key
 from components.artifacts.ledger import Saving, record
 from components.artifacts.store import Store
 from components.contracts import NoProgress
-from components.errors import BadInputError
+from components.errors import BadInputError, ServerError
 from components.settings import Settings
 from flows.cli import app
 
@@ -176,3 +176,43 @@ def test_soft_targets_of_a_run_are_found_shown_and_asked_again(world) -> None:
     assert f"1 of {num_chunks} chunks damaged: {num_chunks - 1}" in damaged.out
     assert "random rows" not in damaged.out
     assert "is no key" in world.command("targets", "verify", "nonsense").refused_with(2)
+
+
+def test_gc_shows_first_and_removes_after_a_yes(store: Store) -> None:
+    """What is young stays without being asked for; a pin keeps the rest."""
+    data = add(store, "data")
+    student = add(store, "student", data=data.digest)
+    assert "nothing to free" in potstill("artifacts", "gc", "--without-registry").stdout
+    old = ("artifacts", "gc", "--without-registry", "--keep-days", "0")
+
+    shown = potstill(*old)
+    assert "2 artifacts of 2 and 0 leftovers: 8 B to free" in shown.stdout
+    assert "nothing is removed without --yes" in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+
+    potstill("artifacts", "pin", student.key, "--note", "for a paper")
+    assert "nothing to free" in potstill(*old, "--yes").stdout
+    potstill("artifacts", "unpin", student.key)
+    assert "freed 8 B" in potstill(*old, "--yes").stdout
+    assert store.find("data", data.key) is None
+    assert store.find("student", student.key) is None
+
+
+def test_gc_of_targets_leaves_the_rest(store: Store) -> None:
+    targets, teacher = add(store, "soft_targets"), add(store, "teacher")
+
+    potstill("targets", "gc", "--without-registry", "--keep-days", "0", "--yes")
+
+    assert store.find("soft_targets", targets.key) is None
+    assert store.find("teacher", teacher.key) is not None
+
+
+def test_gc_removes_nothing_while_the_registry_does_not_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = add(store, "teacher")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+
+    with pytest.raises(ServerError, match="nothing is removed.*--without-registry") as raised:
+        potstill("artifacts", "gc", "--keep-days", "0", "--yes")
+
+    assert raised.value.exit_code == 1
+    assert store.find("teacher", teacher.key) is not None

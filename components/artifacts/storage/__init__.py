@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -39,6 +39,18 @@ class Storage(Protocol):
 
     def kinds(self) -> tuple[str, ...]:
         """Kinds of which there is, or was, an artifact."""
+        ...
+
+    def touch(self, kind: str, key: str) -> None:
+        """Remember that the artifact was used just now; whoever may only read leaves no mark."""
+        ...
+
+    def used(self, kind: str) -> Mapping[str, float]:
+        """When each artifact of *kind* that has a mark was last used, in seconds since 1970."""
+        ...
+
+    def remove(self, kind: str, key: str, *, last_used: float | None) -> bool:
+        """Make an artifact absent at once, then remove its files; False if it is gone or was used since *last_used*."""
         ...
 
     def staging(self, kind: str, key: str) -> Path:

@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from urllib.parse import urlparse
@@ -16,6 +16,8 @@ from components.artifacts.artifact import MANIFEST, Manifest, fsync
 from components.settings import Settings
 
 TAKEN = {errno.EEXIST, errno.ENOTEMPTY}
+USED = ".used"
+"""Folder of empty files whose age says when an artifact was last used."""
 
 
 class FileStorage:
@@ -45,7 +47,7 @@ class FileStorage:
 
     def staging(self, kind: str, key: str) -> Path:
         """A new folder to fill, in the directory where it will be published."""
-        folder = self.root / kind / f".{key[:16]}-{os.getpid()}-{secrets.token_hex(4)}"
+        folder = self._hidden(kind, key)
         folder.mkdir(parents=True)
         return folder
 
@@ -103,8 +105,38 @@ class FileStorage:
     def kinds(self) -> tuple[str, ...]:
         return tuple(sorted(folder.name for folder in self.root.glob("[!.]*") if folder.is_dir()))
 
+    def touch(self, kind: str, key: str) -> None:
+        """Who may only read leaves no mark: it matters to collection alone, which somebody else does."""
+        mark = self.root / USED / kind / key
+        with suppress(OSError):
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+
+    def used(self, kind: str) -> Mapping[str, float]:
+        return {mark.name: mark.stat().st_mtime for mark in (self.root / USED / kind).glob("*")}
+
+    def remove(self, kind: str, key: str, *, last_used: float | None) -> bool:
+        """A run that found the artifact marks it and looks again, so that one of the two notices the other."""
+        folder, hidden = self.root / kind / key, self._hidden(kind, key)
+        try:
+            folder.rename(hidden)
+        except FileNotFoundError:
+            return False
+        if self.used(kind).get(key) != last_used:
+            with suppress(OSError):  # whoever came meanwhile has published the same again
+                hidden.rename(folder)
+                return False
+        fsync(folder.parent)
+        (self.root / USED / kind / key).unlink(missing_ok=True)
+        self.discard(hidden)
+        return True
+
     def check(self) -> str:
         return self.where
+
+    def _hidden(self, kind: str, key: str) -> Path:
+        """A name that `sweep` recognises once this process is gone."""
+        return self.root / kind / f".{key[:16]}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def open_storage(settings: Settings) -> FileStorage:

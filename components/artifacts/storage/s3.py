@@ -3,6 +3,7 @@
     manifests/<kind>/<key>.json        the artifact: whoever creates this object has published it
     files/<kind>/<key>/<sha256>        payload and measured files under the names of their contents
     locks/<kind>-<key>                 who is computing it
+    used/<kind>/<key>                  an empty object whose age says when the artifact was last used
     quarantine/<kind>-<key>-<random>.json   manifests of artifacts that were found damaged
 
 Reads go through a local copy, which is compared with the manifest in the bucket and verified each time.
@@ -13,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,6 +34,8 @@ from components.settings import Settings
 FIT = "conformance.json"
 HOUSEKEEPING_SECONDS = 10.0
 """Deadline of requests without which nothing goes wrong."""
+MARK_SECONDS = 24 * 3600.0
+"""How long a mark of use is not renewed."""
 ABANDONED = timedelta(days=1)
 """Files without a manifest that are older than this have no writer any more."""
 
@@ -82,6 +86,30 @@ class S3Storage:
 
     def kinds(self) -> tuple[str, ...]:
         return tuple(sorted(self.bucket.folders("manifests")))
+
+    def touch(self, kind: str, key: str) -> None:
+        """One request a day for each artifact that this machine uses."""
+        if time.time() - self._local.used(kind).get(key, 0.0) < MARK_SECONDS:
+            return
+        with suppress(StoreError):  # whoever may only read can still use it
+            self.bucket.hurried(HOUSEKEEPING_SECONDS).put(f"used/{kind}/{key}", b"")
+            self._local.touch(kind, key)
+
+    def used(self, kind: str) -> Mapping[str, float]:
+        return {entry.name: entry.modified.timestamp() for entry in self.bucket.list(f"used/{kind}")}
+
+    def remove(self, kind: str, key: str, *, last_used: float | None) -> bool:
+        """The manifest goes first, and only the one that was seen; files and local copy after it."""
+        stored = self.bucket.get(_manifest_name(kind, key))
+        if stored is None or self.used(kind).get(key) != last_used:
+            return False
+        if not self.bucket.delete(_manifest_name(kind, key), stored.etag):
+            return False
+        for file in list(self.bucket.list(f"files/{kind}/{key}")):
+            self.bucket.delete(f"files/{kind}/{key}/{file.name}")
+        self.bucket.delete(f"used/{kind}/{key}")
+        self._local.remove(kind, key, last_used=self._local.used(kind).get(key))
+        return True
 
     def staging(self, kind: str, key: str) -> Path:
         return self._local.staging(kind, key)

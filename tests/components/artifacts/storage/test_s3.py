@@ -74,6 +74,19 @@ def names(s3_client, prefix, folder):
     return [entry["Key"] for entry in listed.get("Contents", ())]
 
 
+def test_what_is_removed_is_gone_for_everyone_unless_it_was_used(s3_settings, tmp_path, s3_client, prefix):
+    """A mark of use by another machine spares it; after that no object and no local copy of it is left."""
+    storage, other = Store(s3_settings).storage, elsewhere(s3_settings, tmp_path).storage
+    obtain(Store(s3_settings))
+    other.touch("thing", KEY.digest)
+
+    assert not storage.remove("thing", KEY.digest, last_used=None)
+    assert storage.remove("thing", KEY.digest, last_used=storage.used("thing")[KEY.digest])
+    assert [name for folder in ("manifests", "files", "used") for name in names(s3_client, prefix, folder)] == []
+    assert Store(s3_settings).find("thing", KEY.digest) is None
+    assert not (storage.root / "thing" / KEY.digest).exists()
+
+
 def test_large_files_go_in_parts_and_come_in_ranges(s3_settings, tmp_path, s3_client, prefix):
     """More than two requests' worth, not a multiple of them; mapped into memory from the local copy."""
     import numpy as np
