@@ -1,4 +1,4 @@
-"""Whatever happens to the files of a result is noticed before it is used; beside it, what the stock caches notice."""
+"""Whatever happens to the files of a result is noticed before it is used."""
 
 from __future__ import annotations
 
