@@ -27,6 +27,7 @@ def key_number(index: int):
 
 def _store(url: str, folder: Path) -> Store:
     _conformance.NUM_WRITERS, _conformance.NUM_ROUNDS = 2, 1
+    folder.mkdir(parents=True, exist_ok=True)
     return Store(Settings(store=url, var_dir=folder, num_threads=1, device="cpu", store_deadline_seconds=120))
 
 
@@ -104,6 +105,27 @@ def test_one_writer_wins_each_key_and_no_read_is_torn(
     print(f"{num_writers} writers x {num_keys} keys: {Counter(sum(wins) for wins in won)} wins; reads {read}")
     assert all(reader["seen"] >= num_keys and reader["said"] == [] for reader in read)
     assert s3_client.list_objects_v2(Bucket="potstill", Prefix=f"{prefix}/quarantine/").get("Contents", []) == []
+
+
+@pytest.mark.parametrize(
+    ("num_writers", "num_readers", "num_keys"),
+    [
+        pytest.param(8, 2, 20, marks=pytest.mark.slow),
+        pytest.param(32, 4, 200, marks=[pytest.mark.soak, pytest.mark.timeout(1800)]),
+    ],
+)
+def test_one_writer_wins_each_key_in_a_directory(tmp_path, num_writers, num_readers, num_keys):
+    """The rename decides: one winner a key, whose files everybody reads, and nothing is left of the others."""
+    place = tmp_path / "store"
+    won, read = race(str(place), tmp_path, num_writers=num_writers, num_readers=num_readers, num_keys=num_keys)
+    store = _store(str(place), tmp_path / "afterwards")
+    for index in range(num_keys):
+        winners = [f"writer-{number}" for number, wins in enumerate(won) if wins[index]]
+        assert winners == [store.find("thing", key_number(index).digest).manifest().producer]
+    print(f"{num_writers} writers x {num_keys} keys: {Counter(sum(wins) for wins in won)} wins; reads {read}")
+    assert all(reader["seen"] >= num_keys and reader["said"] == [] for reader in read)
+    assert len(list((place / "thing").iterdir())) == num_keys
+    assert not (place / ".quarantine").exists()
 
 
 RACER = textwrap.dedent(
