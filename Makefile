@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
+.SHELLFLAGS := -eo pipefail -c
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
@@ -20,9 +21,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || echo "uv is not to be had: using pip"
 	@if [ -x $(BIN)/uv ]; then \
-	  $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(FIND_LINKS) -c constraints.txt -e '.[dev,s3]'; \
+	  $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(FIND_LINKS) -c constraints.txt -e '.[dev,s3,text,postgres]'; \
 	else \
-	  $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,s3]'; \
+	  $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,s3,text,postgres]'; \
 	fi
 	@touch $@
 
