@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 Severity = Literal["critical", "warning", "info"]
 Direction = Literal["higher", "lower"]
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test", "transfer")
+"""A split's number is its place here. Transfer samples teach the student alone: no teacher has seen them."""
 UNLABELLED = -1
 
 

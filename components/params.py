@@ -52,11 +52,13 @@ class HashSplit(Frozen):
     salt: str = Field("potstill", description="another salt is another split")
     validation: Share = Field(0.125, description="share of the samples for model selection")
     test: Share = Field(0.25, description="share of the samples that is touched once, by evaluate")
+    transfer: Share = Field(0.0, description="share of the samples that the student may learn from, and no teacher")
 
     @model_validator(mode="after")
     def _leave_some_to_train(self) -> HashSplit:
-        if self.validation + self.test >= 1:
-            raise ValueError(f"validation + test is {self.validation + self.test:g}: nothing is left to train on")
+        taken = self.validation + self.test + self.transfer
+        if taken >= 1:
+            raise ValueError(f"validation + test + transfer is {taken:g}: nothing is left to train on")
         return self
 
 
@@ -70,6 +72,9 @@ class ColumnSplit(Frozen):
         (), description="its values that mean validation; empty: a hashed share of training"
     )
     test: tuple[str, ...] = Field(description="its values that mean test")
+    transfer: tuple[str, ...] = Field(
+        (), description="its values that mean samples that the student may learn from, and no teacher"
+    )
     validation_share: Share = Field(0.1, description="share of training to hold out where no value means validation")
     salt: str = Field("potstill", description="another salt holds out another share")
 
@@ -83,6 +88,9 @@ class FolderSplit(Frozen):
         ("validation", "val"), description="folders that mean validation; none there: a hashed share of training"
     )
     test: tuple[str, ...] = Field(("test",), description="folders that mean test")
+    transfer: tuple[str, ...] = Field(
+        ("transfer",), description="folders of samples that the student may learn from, and no teacher"
+    )
     validation_share: Share = Field(0.1, description="share of training to hold out where no folder means validation")
     salt: str = Field("potstill", description="another salt holds out another share")
 
@@ -92,6 +100,17 @@ class IndexSplit(Frozen):
 
     by: Literal["index"]
     file: Path = Field(description="the .npz file; samples it does not name are left out")
+    transfer: str | None = Field(
+        None,
+        min_length=1,
+        description="its array of samples that the student may learn from, and no teacher; null: `transfer` if it has one",
+    )
+    test_column: str | None = Field(
+        None,
+        min_length=1,
+        description="column of the source that names the test samples; null: the file's array `test`",
+    )
+    test_values: tuple[str, ...] = Field(("test",), min_length=1, description="values of test_column that mean test")
 
 
 SplitChoice = Annotated[Union[HashSplit, ColumnSplit, FolderSplit, IndexSplit], Field(discriminator="by")]

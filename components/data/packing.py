@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from components.artifacts.artifact import write_json
 from components.contracts import SPLITS, UNLABELLED, DecodedSamples
 from components.data.packed import INFO, LABELS, SAMPLE_IDS, SAMPLES, SPLIT_INDEX, TABLE
-from components.data.splits import LEFT_OUT, Splits, count_by_class
+from components.data.splits import LEFT_OUT, Splits, count_by_class, splits_in_use
 from components.errors import DataDamagedError, some_of
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _info(decoded: DecodedSamples, splits: Splits) -> dict[str, Any]:
         "num_samples": len(decoded.labels),
         "num_train": len(train),
         "labelled": count_by_class(decoded, splits.of),
-        "unlabelled": {name: _count_unlabelled(decoded, splits, split) for split, name in enumerate(SPLITS)},
+        "unlabelled": {name: _count_unlabelled(decoded, splits, name) for name in splits_in_use(splits.of)},
         "left_out": int((splits.of == LEFT_OUT).sum()),
         "dropped_copies": list(splits.dropped),
         "conflicting_labels": list(splits.conflicting),
@@ -77,8 +77,8 @@ def _info(decoded: DecodedSamples, splits: Splits) -> dict[str, Any]:
     }
 
 
-def _count_unlabelled(decoded: DecodedSamples, splits: Splits, split: int) -> int:
-    return int(((splits.of == split) & (decoded.labels == UNLABELLED)).sum())
+def _count_unlabelled(decoded: DecodedSamples, splits: Splits, split: str) -> int:
+    return int(((splits.of == SPLITS.index(split)) & (decoded.labels == UNLABELLED)).sum())
 
 
 def channel_statistics(samples: NDArray[np.uint8]) -> tuple[list[float], list[float]]:

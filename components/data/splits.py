@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEFT_OUT = 255
-TRAIN, VALIDATION, TEST = range(len(SPLITS))
+TRAIN, VALIDATION, TEST, TRANSFER = range(len(SPLITS))
+PRECEDENCE = (TEST, VALIDATION, TRAIN, TRANSFER)
+"""Which of several copies of a sample is kept."""
+JUDGED = SPLITS[:TRANSFER]
+"""Splits in which every class must be; a transfer set may hold whatever there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +65,30 @@ def split_samples(
     than *min_per_class* samples in a split.
     """
     if isinstance(by, HashSplit):
-        wanted = _by_hash(ids, by.salt, validation=by.validation, test=by.test)
+        wanted = _by_hash(ids, by)
     elif isinstance(by, ColumnSplit):
         wanted = _by_value(_column(decoded, by.column), by, ids, f"column {by.column!r}")
     elif isinstance(by, FolderSplit):
         wanted = _by_value(_first_folders(decoded), by, ids, "first folder")
     else:
-        wanted = _by_index(len(ids), decoded, index_file or by.file)
+        wanted = _by_index(len(ids), decoded, by, index_file or by.file)
     splits = _without_copies(decoded, ids, wanted, on_duplicate)
     _refuse_small_classes(decoded, splits.of, min_per_class)
     return splits
 
 
-def _by_hash(ids: NDArray[np.uint8], salt: str, *, validation: float, test: float) -> NDArray[np.uint8]:
-    """Test and validation are the two lowest ranges of a 64-bit hash, so growing one moves no sample of test."""
+def _by_hash(ids: NDArray[np.uint8], by: HashSplit) -> NDArray[np.uint8]:
+    """Test and validation are the two lowest ranges of a 64-bit hash, so growing one moves no sample of test.
+
+    Transfer is the highest, so a transfer set is taken from training alone.
+    """
     import numpy as np
 
-    hashes = _hashes(ids, salt)
-    splits = np.full(len(ids), TRAIN, dtype=np.uint8)
-    splits[_below(hashes, Fraction(validation) + Fraction(test))] = VALIDATION
-    splits[_below(hashes, Fraction(test))] = TEST
+    hashes = _hashes(ids, by.salt)
+    splits = np.full(len(ids), TRANSFER, dtype=np.uint8)
+    splits[_below(hashes, 1 - Fraction(by.transfer))] = TRAIN
+    splits[_below(hashes, Fraction(by.validation) + Fraction(by.test))] = VALIDATION
+    splits[_below(hashes, Fraction(by.test))] = TEST
     return splits
 
 
@@ -115,7 +123,8 @@ def _by_value(
 
 def _split_of_value(by: ColumnSplit | FolderSplit) -> dict[str, int]:
     split_of: dict[str, int] = {}
-    for split, values in ((TRAIN, by.train), (VALIDATION, by.validation), (TEST, by.test)):
+    named = ((TRAIN, by.train), (VALIDATION, by.validation), (TEST, by.test), (TRANSFER, by.transfer))
+    for split, values in named:
         for value in values:
             if split_of.setdefault(value, split) != split:
                 raise SplitError(
@@ -126,10 +135,11 @@ def _split_of_value(by: ColumnSplit | FolderSplit) -> dict[str, int]:
 
 def _refuse_missing_values(by: ColumnSplit | FolderSplit, present: set[str], what: str) -> None:
     """A misspelt value would quietly leave samples out; a folder's alternatives need only one to exist."""
-    named = {"train": by.train, "validation": by.validation, "test": by.test}
+    named = {"train": by.train, "validation": by.validation, "test": by.test, "transfer": by.transfer}
     if isinstance(by, FolderSplit):
+        optional = {"validation"} if "transfer" in by.model_fields_set else {"validation", "transfer"}
         named = {
-            split: values for split, values in named.items() if split != "validation" and not present & set(values)
+            split: values for split, values in named.items() if split not in optional and not present & set(values)
         }
     missing = [
         f"data.split.{split} names {value!r}{_closest(value, present)}"
@@ -147,10 +157,10 @@ def _closest(value: str, present: set[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _column(decoded: DecodedSamples, column: str) -> list[str | None]:
+def _column(decoded: DecodedSamples, column: str, place: str = "data.split.column") -> list[str | None]:
     if column not in decoded.columns:
         listed = some_of(sorted(decoded.columns), limit=10) or "none"
-        raise SplitError(f"data.split.column {column!r} is not in the data (it has: {listed})")
+        raise SplitError(f"{place} {column!r} is not in the data (it has: {listed})")
     return [None if value is None else str(value) for value in decoded.columns[column]]
 
 
@@ -158,7 +168,7 @@ def _first_folders(decoded: DecodedSamples) -> list[str | None]:
     return [source.split("/")[0] if "/" in source else None for source in decoded.sources]
 
 
-def _by_index(num_samples: int, decoded: DecodedSamples, path: Path) -> NDArray[np.uint8]:
+def _by_index(num_samples: int, decoded: DecodedSamples, by: IndexSplit, path: Path) -> NDArray[np.uint8]:
     import numpy as np
 
     if decoded.damaged:
@@ -167,41 +177,68 @@ def _by_index(num_samples: int, decoded: DecodedSamples, path: Path) -> NDArray[
             "repair them, or split in another way"
         )
     splits = np.full(num_samples, LEFT_OUT, dtype=np.uint8)
-    for split, rows in _index_arrays(path).items():
-        _refuse_bad_rows(rows, num_samples, splits, f"{path}: {SPLITS[split]}")
+    if by.test_column is not None:
+        splits[_rows_of_column(decoded, by.test_column, by.test_values)] = TEST
+    for split, rows in _split_arrays(path, by).items():
+        refuse_bad_rows(rows, num_samples, f"{path}: {SPLITS[split]}")
+        _refuse_taken_rows(rows, splits, f"{path}: {SPLITS[split]}")
         splits[rows] = split
     return splits
 
 
-def _index_arrays(path: Path) -> dict[int, NDArray[np.int64]]:
-    """The arrays train, validation (or val) and test of the file."""
+def _rows_of_column(decoded: DecodedSamples, column: str, wanted: Sequence[str]) -> list[int]:
+    values = _column(decoded, column, "data.split.test_column")
+    if missing := [value for value in wanted if value not in values]:
+        listed = some_of(sorted({value for value in values if value is not None}), limit=10) or "nothing"
+        raise SplitError(f"no sample has {some_of(missing)} in data.split.test_column {column!r}. There is: {listed}")
+    return [row for row, value in enumerate(values) if value in wanted]
+
+
+def _split_arrays(path: Path, by: IndexSplit) -> dict[int, NDArray[np.int64]]:
+    """The arrays train, validation (or val), test unless a column names it, and the transfer set if there is one."""
+    arrays = index_arrays(path, place="data.split.file")
+    names = {TRAIN: "train", VALIDATION: "validation" if "validation" in arrays else "val"}
+    if by.test_column is None:
+        names[TEST] = "test"
+    if by.transfer is not None or SPLITS[TRANSFER] in arrays:
+        names[TRANSFER] = by.transfer or SPLITS[TRANSFER]
+    return {split: named_array(arrays, name, f"data.split.file {path}") for split, name in names.items()}
+
+
+def index_arrays(path: Path, *, place: str) -> Mapping[str, NDArray[Any]]:
+    """All arrays of an .npz file; SplitError, which names the parameter *place*, for one that cannot be read."""
     import zipfile
 
     import numpy as np
 
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays: Mapping[str, Any] = {name: archive[name] for name in archive.files}
+            return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
-        raise SplitError(f"data.split.file {path} does not exist") from error
+        raise SplitError(f"{place} {path} does not exist") from error
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise SplitError(f"data.split.file {path} is no .npz file of index arrays: {error}") from error
-    names = {TRAIN: "train", VALIDATION: "validation" if "validation" in arrays else "val", TEST: "test"}
-    missing = [name for name in names.values() if name not in arrays]
-    if missing:
-        raise SplitError(
-            f"data.split.file {path} has no array {some_of(missing)} (it has: {some_of(sorted(arrays), limit=10)})"
-        )
-    return {split: arrays[name] for split, name in names.items()}
+        raise SplitError(f"{place} {path} is no .npz file of index arrays: {error}") from error
 
 
-def _refuse_bad_rows(rows: NDArray[Any], num_samples: int, splits: NDArray[np.uint8], what: str) -> None:
-    import numpy as np
+def named_array(arrays: Mapping[str, NDArray[Any]], name: str, what: str) -> NDArray[Any]:
+    """One of *arrays*; SplitError says which there are."""
+    if name not in arrays:
+        close = _closest(name, set(arrays))
+        raise SplitError(f"{what} has no array {name}{close} (it has: {some_of(sorted(arrays), limit=10)})")
+    return arrays[name]
 
+
+def refuse_bad_rows(rows: NDArray[Any], num_samples: int, what: str) -> None:
+    """SplitError unless *rows* are whole numbers below *num_samples*."""
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
         raise SplitError(f"{what} must be one row of whole numbers, not {rows.dtype} of shape {rows.shape}")
     if outside := [int(row) for row in rows if not 0 <= row < num_samples]:
         raise SplitError(f"{what} names samples outside 0..{num_samples - 1}: {some_of(outside)}")
+
+
+def _refuse_taken_rows(rows: NDArray[Any], splits: NDArray[np.uint8], what: str) -> None:
+    import numpy as np
+
     taken = rows[splits[rows] != LEFT_OUT]
     unique, counts = np.unique(rows, return_counts=True)
     if twice := [*taken.tolist(), *unique[counts > 1].tolist()]:
@@ -211,7 +248,10 @@ def _refuse_bad_rows(rows: NDArray[Any], num_samples: int, splits: NDArray[np.ui
 def _without_copies(
     decoded: DecodedSamples, ids: NDArray[np.uint8], wanted: NDArray[np.uint8], on_duplicate: str
 ) -> Splits:
-    """Of every set of copies keep one: test before validation before training, labelled before not, first before later."""
+    """Of every set of copies keep one: test before validation before training before transfer.
+
+    Of those in one split, labelled before not, and first before later.
+    """
     import numpy as np
 
     splits = wanted.copy()
@@ -238,7 +278,7 @@ def _copies(decoded: DecodedSamples, ids: NDArray[np.uint8], splits: NDArray[np.
             groups.setdefault(sample_id.tobytes(), []).append(row)
 
     def precedence(row: int) -> tuple[int, bool, int]:
-        return -int(splits[row]), bool(decoded.labels[row] == UNLABELLED), row
+        return PRECEDENCE.index(int(splits[row])), bool(decoded.labels[row] == UNLABELLED), row
 
     ranked = [sorted(rows, key=precedence) for rows in groups.values() if len(rows) > 1]
     return [(rows[0], rows[1:]) for rows in ranked]
@@ -255,14 +295,20 @@ def _conflict(decoded: DecodedSamples, kept: int, copy: int) -> str:
 
 
 def count_by_class(decoded: DecodedSamples, splits: NDArray[np.uint8]) -> dict[str, dict[str, int]]:
-    """Labelled samples for each split and class."""
+    """Labelled samples for each split and class; of the transfer set if there is one."""
     import numpy as np
 
     def counts(split: int) -> list[int]:
         labels = decoded.labels[(splits == split) & (decoded.labels != UNLABELLED)]
         return [int(count) for count in np.bincount(labels, minlength=len(decoded.class_names))]
 
-    return {name: dict(zip(decoded.class_names, counts(split), strict=True)) for split, name in enumerate(SPLITS)}
+    used = [split for split, name in enumerate(SPLITS) if name in splits_in_use(splits)]
+    return {SPLITS[split]: dict(zip(decoded.class_names, counts(split), strict=True)) for split in used}
+
+
+def splits_in_use(splits: NDArray[np.uint8]) -> tuple[str, ...]:
+    """All splits, without the transfer set where no sample is in it."""
+    return SPLITS if (splits == TRANSFER).any() else JUDGED
 
 
 def _refuse_small_classes(decoded: DecodedSamples, splits: NDArray[np.uint8], min_per_class: int) -> None:
@@ -270,6 +316,7 @@ def _refuse_small_classes(decoded: DecodedSamples, splits: NDArray[np.uint8], mi
     short = [
         f"{name!r} has {number} in {split}"
         for split, classes in counts.items()
+        if split in JUDGED
         for name, number in classes.items()
         if number < min_per_class
     ]

@@ -14,7 +14,7 @@ from components.data.formats._images import ImageParams, decode_pictures, labels
 from components.errors import DataDamagedError, some_of
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
-SPLIT_FOLDERS = frozenset({"train", "validation", "val", "valid", "test"})
+SPLIT_FOLDERS = frozenset({"train", "validation", "val", "valid", "test", "transfer"})
 UNLABELLED_FOLDER = "unlabelled"
 _LITTER = frozenset({"Thumbs.db", "desktop.ini"})
 

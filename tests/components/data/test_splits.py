@@ -14,7 +14,7 @@ from components.data.splits import LEFT_OUT, Splits, sample_ids, split_samples
 from components.errors import SplitError
 from components.params import ColumnSplit, FolderSplit, HashSplit, IndexSplit
 
-TRAIN, VALIDATION, TEST = range(3)
+TRAIN, VALIDATION, TEST, TRANSFER = range(4)
 
 
 def data(values: Any, labels: Any = None, **more: Any) -> DecodedSamples:
@@ -280,3 +280,83 @@ def test_an_index_file_and_skipped_samples_exclude_each_other(tmp_path):
     by = index(tmp_path / "i.npz", train=[0], val=[1], test=[2])
     with pytest.raises(SplitError, match="would shift"):
         split(data(range(3), damaged=("x: broken",)), by)
+
+
+def test_a_hashed_transfer_set_is_taken_from_training_alone():
+    """Growing it moves no sample into or out of validation and test."""
+    decoded = data(range(2000))
+    none, some = (split(decoded, HashSplit(validation=0.2, test=0.2, transfer=share)).of for share in (0.0, 0.3))
+
+    assert not (none == TRANSFER).any()
+    assert 500 < (some == TRANSFER).sum() < 700
+    assert (none[some == TRANSFER] == TRAIN).all()
+    assert np.array_equal(none[some != TRANSFER], some[some != TRANSFER])
+
+
+def test_nothing_may_be_left_to_train_on():
+    with pytest.raises(ValueError, match=r"validation \+ test \+ transfer is 1: nothing is left to train on"):
+        HashSplit(validation=0.25, test=0.25, transfer=0.5)
+
+
+def test_a_column_and_a_folder_name_transfer_samples():
+    """A folder `transfer` is one by default; a folder that was named must exist."""
+    by = ColumnSplit(by="column", column="part", train=("tr",), validation=("va",), test=("te",), transfer=("tf",))
+    folders = data(range(4), sources=["train/0", "val/1", "test/2", "transfer/3"])
+
+    assert names(split(data(range(4), columns={"part": ["tr", "va", "te", "tf"]}), by))[3] == "transfer"
+    assert names(split(folders, FolderSplit(by="folder"))) == ["train", "validation", "test", "transfer"]
+    with pytest.raises(SplitError, match=r"data.split.transfer names 'tf'"):
+        split(data(range(3), columns={"part": ["tr", "va", "te"]}), by)
+    with pytest.raises(SplitError, match=r"data.split.transfer names 'pool'"):
+        split(folders, FolderSplit(by="folder", transfer=("pool",)))
+
+
+def test_a_transfer_copy_is_dropped_whatever_it_is_a_copy_of():
+    """Of test, validation and training samples; the teacher has seen the last."""
+    decoded = data([1, 2, 3, 1, 2, 3, 4], columns={"part": ["tr", "va", "te", "tf", "tf", "tf", "tf"]})
+    by = ColumnSplit(by="column", column="part", train=("tr",), validation=("va",), test=("te",), transfer=("tf",))
+
+    assert names(split(decoded, by)) == ["train", "validation", "test", "-", "-", "-", "transfer"]
+    with pytest.raises(SplitError, match=r"3 samples are copies .* s3: copy of s0 \(train\)"):
+        split(decoded, by, on_duplicate="refuse")
+
+
+def test_classes_may_be_missing_from_the_transfer_set():
+    decoded = data(
+        range(7),
+        [0, 1, 0, 1, 0, 1, 0],
+        class_names=("a", "b"),
+        columns={"part": ["tr", "tr", "va", "va", "te", "te", "tf"]},
+    )
+    by = ColumnSplit(by="column", column="part", train=("tr",), validation=("va",), test=("te",), transfer=("tf",))
+
+    assert names(split(decoded, by))[6] == "transfer"
+
+
+def test_an_index_file_names_a_transfer_set_and_a_column_the_test_set(tmp_path: Path):
+    """As for data whose official test set is no part of the index file."""
+    decoded = data(range(6), columns={"split": ["train"] * 4 + ["test"] * 2})
+    file = tmp_path / "splits.npz"
+    np.savez(file, train=[0], val=[1], unseen=[2])
+    by = IndexSplit(by="index", file=file, transfer="unseen", test_column="split")
+
+    assert names(split(decoded, by)) == ["train", "validation", "transfer", "-", "test", "test"]
+    np.savez(file, train=[0], val=[1], test=[3], transfer=[2, 4])
+    assert names(split(decoded, IndexSplit(by="index", file=file)))[2::2] == ["transfer", "transfer"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"transfer": "unsen"}, r"has no array unsen \(did you mean 'unseen'\?\) \(it has: train, unseen, val\)"),
+        ({"test_column": "part"}, r"data.split.test_column 'part' is not in the data \(it has: split\)"),
+        ({"test_values": ("tset",)}, r"no sample has tset in data.split.test_column 'split'. There is: test, train"),
+        ({"transfer": "train"}, "transfer names samples that are in a split already: 0"),
+    ],
+)
+def test_what_an_index_split_names_must_be_there(tmp_path: Path, more, message):
+    file = tmp_path / "splits.npz"
+    np.savez(file, train=[0], val=[1], unseen=[2])
+    by = IndexSplit.model_validate({"by": "index", "file": file, "test_column": "split", **more})
+    with pytest.raises(SplitError, match=message):
+        split(data(range(4), columns={"split": ["train"] * 3 + ["test"]}), by)
