@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Severity = Literal["critical", "warning", "info"]
 Direction = Literal["higher", "lower"]
+ColumnKind = Literal["integer", "real", "text"]
 SPLITS = ("train", "validation", "test", "transfer")
 """A split's number is its place here. Transfer samples teach the student alone: no teacher has seen them."""
 UNLABELLED = -1
@@ -238,6 +239,12 @@ class Workload(Protocol):
     directions: ClassVar[Mapping[str, Direction]]
     """Every metric, and whether more or less of it is better."""
     primary_metric: ClassVar[str]
+    columns: ClassVar[Mapping[str, ColumnKind]]
+    """What `describe` gives, in this order."""
+
+    def describe(self, samples: NDArray[np.uint8]) -> Mapping[str, NDArray[Any]]:
+        """[N, *S] -> [N] each: what expectations and the watch for drift can see of a sample, on the same table."""
+        ...
 
     def expectations(self, data: DataSpec) -> Sequence[Expectation]:
         """What every data version of this kind must satisfy, on the table with one row a sample."""

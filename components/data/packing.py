@@ -112,13 +112,11 @@ def _moments(counts: list[list[int]]) -> tuple[list[float], list[float]]:
 
 
 def _write_table(path: Path, decoded: DecodedSamples, ids: NDArray[np.uint8], splits: NDArray[np.uint8]) -> None:
-    """One row a sample: what a suite of expectations, a slice or a person asks about it."""
+    """One row a sample: where it came from and what it is said to be; what it looks like, a workload says."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    channels, height, width = (*decoded.samples.shape[1:], 1, 1, 1)[:3]
-    means, stds = _statistics_by_sample(decoded.samples)
     rows = len(decoded.labels)
     columns: dict[str, Any] = {
         "sample_index": pa.array(np.arange(rows, dtype=np.int64)),
@@ -127,11 +125,6 @@ def _write_table(path: Path, decoded: DecodedSamples, ids: NDArray[np.uint8], sp
         "label": pa.array(decoded.labels),
         "class_name": pa.array([_class_name(decoded, int(label)) for label in decoded.labels], type=pa.string()),
         "split": pa.array(["left_out" if split == LEFT_OUT else SPLITS[split] for split in splits], type=pa.string()),
-        "height": pa.array(np.full(rows, height, dtype=np.int64)),
-        "width": pa.array(np.full(rows, width, dtype=np.int64)),
-        "channels": pa.array(np.full(rows, channels, dtype=np.int64)),
-        "mean": pa.array(means),
-        "std": pa.array(stds),
     }
     columns |= {_free_name(name, columns): pa.array(values) for name, values in decoded.columns.items()}
     pq.write_table(pa.table(columns), path, compression="none", version="2.6")
@@ -144,20 +137,3 @@ def _class_name(decoded: DecodedSamples, label: int) -> str | None:
 def _free_name(name: str, taken: dict[str, Any]) -> str:
     """A source's own `split` or `label` becomes `source_split`, `source_label`."""
     return f"source_{name}" if name in taken else name
-
-
-def _statistics_by_sample(samples: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """[N, *S] -> mean [N] and standard deviation [N] of values scaled to 0..1; summed in whole numbers."""
-    import numpy as np
-
-    means, stds = np.empty(len(samples)), np.empty(len(samples))
-    for start in range(0, len(samples), _ROWS_AT_ONCE):
-        rows = (
-            samples[start : start + _ROWS_AT_ONCE]
-            .reshape(len(samples[start : start + _ROWS_AT_ONCE]), -1)
-            .astype(np.int64)
-        )
-        size, total, squares = rows.shape[1], rows.sum(axis=1), (rows * rows).sum(axis=1)
-        means[start : start + len(rows)] = total / (255 * size)
-        stds[start : start + len(rows)] = np.sqrt(size * squares - total * total) / (255 * size)
-    return means, stds

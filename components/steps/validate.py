@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from components import plugins
 from components.artifacts.artifact import MEASURED, Artifact, write_json
-from components.contracts import Resolved
+from components.contracts import Resolved, Workload
 from components.errors import DataRefusedError, StoreError
 from components.params import Params
 from components.steps.step import Step, StepContext, World
@@ -50,7 +50,7 @@ def _run(context: StepContext) -> None:
     from components.validation.profile import PROFILE, plain, profile
 
     gx.require_valid(suite.user_expectations(context.params.validation), place=PLACE_OF_USER_EXPECTATIONS)
-    table = plain(_read_table(context.inputs["data"]))
+    table = plain(_read_table(context.inputs["data"], context.params.workload.build()))
     inspections = _inspections(context, table)
     report = gx.validate_tables(inspections, docs_dir=context.out / MEASURED / DOCS)
     write_json(context.out / RESULT, report.as_json())
@@ -69,8 +69,14 @@ def _inspections(context: StepContext, table: pd.DataFrame) -> list[Inspection]:
 
     params, reference = context.params.validation, _reference(context)
     spec = open_packed(context.inputs["data"]).spec
-    workload = context.params.workload.build().expectations(spec)
-    expected = suite.sample_expectations(params, workload, columns=list(table.columns), reference=reference)
+    workload = context.params.workload.build()
+    expected = suite.sample_expectations(
+        params,
+        workload.expectations(spec),
+        described=workload.columns,
+        columns=list(table.columns),
+        reference=reference,
+    )
     moved = drifts(reference, table) if reference else {}
     inspections = [
         Inspection("samples", table, expected),
@@ -95,10 +101,18 @@ def _reference(context: StepContext) -> Profile | None:
     return Profile.from_json(found.read_json(PROFILE))
 
 
-def _read_table(data: Artifact) -> pd.DataFrame:
+def _read_table(data: Artifact, workload: Workload) -> pd.DataFrame:
+    """What the data step knows of every sample, then what the workload sees in it, then the source's own columns."""
     import pandas as pd
 
-    return pd.read_parquet(data.file("table.parquet"))
+    from components.data.packed import TABLE, open_packed
+    from components.validation.suite import CORE_COLUMNS
+
+    known = pd.read_parquet(data.file(TABLE))
+    seen = pd.DataFrame(dict(workload.describe(open_packed(data).samples)))
+    own = known.drop(columns=list(CORE_COLUMNS))
+    own = own.rename(columns={name: f"source_{name}" for name in own.columns if name in seen.columns})
+    return pd.concat([known[list(CORE_COLUMNS)], seen, own], axis=1)
 
 
 def _classes(table: pd.DataFrame, class_names: tuple[str, ...]) -> pd.DataFrame:

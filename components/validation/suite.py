@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from components.contracts import SPLITS, Expectation, Severity
+from components.contracts import SPLITS, ColumnKind, Expectation, Severity
 from components.params import ValidationParams
 from components.validation.profile import UNLABELLED_NAME, Drift, Profile
 
@@ -20,13 +20,10 @@ CORE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "label": INTEGER,
     "class_name": TEXT,
     "split": TEXT,
-    "height": INTEGER,
-    "width": INTEGER,
-    "channels": INTEGER,
-    "mean": REAL,
-    "std": REAL,
 }
 """What the data step writes first, in this order, with the types that each may have."""
+KINDS: Mapping[ColumnKind, tuple[str, ...]] = {"integer": INTEGER, "real": REAL, "text": TEXT}
+"""Of the columns in which the workload describes a sample, which come next."""
 LEFT_OUT = "left_out"
 """In column split: dropped copies, and what no split wants."""
 COMPARABLE = (*INTEGER, *REAL, *TEXT, "bool")
@@ -38,18 +35,22 @@ def sample_expectations(
     params: ValidationParams,
     workload: Sequence[Expectation],
     *,
+    described: Mapping[str, ColumnKind],
     columns: Sequence[str],
     reference: Profile | None,
 ) -> tuple[Expectation, ...]:
     """Everything expected of the table with one row a sample, whose columns are *columns*.
 
+    *described* are those in which the workload describes a sample.
+
     The guards come first and are never absent: by itself Great Expectations passes an empty table,
     a column of nulls and an empty suite.
     """
-    extra = [name for name in columns if name not in CORE_COLUMNS]
+    types = {**CORE_COLUMNS, **{name: KINDS[kind] for name, kind in described.items()}}
+    extra = [name for name in columns if name not in types]
     own = user_expectations(params)
     return (
-        *_guards(params, extra),
+        *_guards(params, types, extra),
         *_guards_of_extra(extra, own),
         *workload,
         *own,
@@ -89,12 +90,14 @@ def as_json(expectations: Sequence[Expectation]) -> list[dict[str, Any]]:
     return [{"type": each.type, "kwargs": dict(each.kwargs), "severity": each.severity} for each in expectations]
 
 
-def _guards(params: ValidationParams, extra: Sequence[str]) -> Iterator[Expectation]:
+def _guards(
+    params: ValidationParams, types: Mapping[str, tuple[str, ...]], extra: Sequence[str]
+) -> Iterator[Expectation]:
     yield _expect("expect_table_row_count_to_be_between", min_value=params.min_rows)
-    yield _expect("expect_table_columns_to_match_ordered_list", column_list=[*CORE_COLUMNS, *extra])
-    for name, types in CORE_COLUMNS.items():
-        yield _expect("expect_column_values_to_be_in_type_list", column=name, type_list=list(types))
-    for name in CORE_COLUMNS:
+    yield _expect("expect_table_columns_to_match_ordered_list", column_list=[*types, *extra])
+    for name, allowed in types.items():
+        yield _expect("expect_column_values_to_be_in_type_list", column=name, type_list=list(allowed))
+    for name in types:
         # Samples without a label have no class name.
         where: dict[str, Any] = (
             {"row_condition": "label >= 0", "condition_parser": "pandas"} if name == "class_name" else {}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from components.contracts import DataSpec, DecodedSamples, Direction, Expectation, WorkloadParams
+from components.contracts import ColumnKind, DataSpec, DecodedSamples, Direction, Expectation, WorkloadParams
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,19 @@ class ImageClassification:
 
     directions: ClassVar[Mapping[str, Direction]] = {"accuracy": "higher", "nll": "lower", "ece": "lower"}
     primary_metric: ClassVar[str] = "accuracy"
+    columns: ClassVar[Mapping[str, ColumnKind]] = {
+        "height": "integer",
+        "width": "integer",
+        "channels": "integer",
+        "mean": "real",
+        "std": "real",
+    }
+
+    def describe(self, samples: NDArray[np.uint8]) -> Mapping[str, NDArray[Any]]:
+        """Size, and mean and deviation of the pixels, scaled to 0..1; [N, channels, height, width] -> [N] each."""
+        from components.workloads._image_columns import describe_images
+
+        return describe_images(samples)
 
     def expectations(self, data: DataSpec) -> Sequence[Expectation]:
         """What every set of labelled pictures must satisfy, on the table with one row a sample."""

@@ -14,6 +14,7 @@ from components.validation import gx, suite
 from components.validation.profile import Profile, drifts, plain, profile
 from components.validation.report import ValidationReport
 from components.workloads._image_expectations import image_expectations
+from components.workloads.image_classification import ImageClassification
 
 SPEC = DataSpec(
     sample_shape=(1, 8, 8),
@@ -55,7 +56,11 @@ def _validate(
 ) -> ValidationReport:
     params, table = params or ValidationParams(), plain(table)
     expected = suite.sample_expectations(
-        params, image_expectations(SPEC), columns=list(table.columns), reference=reference
+        params,
+        image_expectations(SPEC),
+        described=ImageClassification.columns,
+        columns=list(table.columns),
+        reference=reference,
     )
     moved = drifts(reference, table) if reference else {}
     inspections = [

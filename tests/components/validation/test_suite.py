@@ -10,12 +10,14 @@ from components.validation.profile import Drift
 from components.workloads._image_expectations import image_expectations
 
 ROWS = "expect_table_row_count_to_be_between"
+DESCRIBED = {"length": "integer", "share": "real", "script": "text"}
 COPIES = "expect_column_proportion_of_unique_values_to_be_between"
 
 
 def _suite(params=None, *, workload=(), extra=(), reference=None):
-    columns = [*suite.CORE_COLUMNS, *extra]
-    return suite.sample_expectations(params or ValidationParams(), workload, columns=columns, reference=reference)
+    columns = [*suite.CORE_COLUMNS, *DESCRIBED, *extra]
+    params = params or ValidationParams()
+    return suite.sample_expectations(params, workload, described=DESCRIBED, columns=columns, reference=reference)
 
 
 def _find(expectations, kind, **kwargs):
@@ -27,8 +29,8 @@ def test_guards_stand_without_any_parameter():
     found = _suite()
 
     assert _find(found, ROWS, min_value=100)
-    assert _find(found, "expect_table_columns_to_match_ordered_list", column_list=list(suite.CORE_COLUMNS))
-    for name in suite.CORE_COLUMNS:
+    assert _find(found, "expect_table_columns_to_match_ordered_list", column_list=[*suite.CORE_COLUMNS, *DESCRIBED])
+    for name in (*suite.CORE_COLUMNS, *DESCRIBED):
         assert _find(found, "expect_column_values_to_not_be_null", column=name)
         assert _find(found, "expect_column_values_to_be_in_type_list", column=name)
     assert all(each.severity == "critical" for each in found)
