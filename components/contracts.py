@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from components.schedules import Scheduled, Within, in_words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +90,8 @@ class Batch:
     """[N] bool."""
     sample_index: Tensor
     """[N] int64, the row in the data set."""
+    place: Tensor
+    """[N] int64, 0..number of rows trained on - 1: the place among them, for what is remembered of each."""
     progress: float
     """Share of the training done, 0..1."""
 
@@ -183,7 +187,8 @@ class ModelParams(PluginParams):
     """A model family: a file in components/models/.
 
     The module built takes raw samples [B, *S] as stored (uint8) and returns logits [B, C]: its
-    deterministic `prepare` (normalise, resize) is inside, hence in its weights, digest and export.
+    deterministic `prepare` (normalise, resize) is inside, hence in its weights, digest and export. It may
+    name its tap points: a mapping `tap_points` from name to submodule, in order from input to output.
     """
 
     def build(self, data: DataSpec) -> nn.Module:
@@ -191,17 +196,27 @@ class ModelParams(PluginParams):
 
 
 class Objective(Protocol):
-    """How a student is pulled toward its teacher: one loss a row; only the training loop reduces."""
+    """How a student is pulled toward its teacher: one loss a row; only the training loop reduces.
 
-    alpha: float
-    """total = alpha * distillation + (1 - alpha) * hard-label loss."""
+    What is an nn.Module besides may learn and remember: its parameters go to the optimizer, its buffers into checkpoints.
+    """
+
+    alpha: Scheduled
+    """total = alpha * weight * distillation + (1 - alpha) * hard-label loss."""
+    weight: Scheduled
     needs: frozenset[str]
-    """Signals of the teacher it reads; {'logits'} can be served from stored soft targets."""
+    """Of the teacher: {'logits'} can be served from stored soft targets, 'features' are asked of it live."""
+    student_taps: tuple[str, ...]
+    """Tap points of the student whose features it reads."""
+    teacher_taps: tuple[str, ...]
     reduction: Literal["rows", "batch"]
     """'batch': a row's loss depends on the other rows, so the whole logical batch is needed."""
 
     def __call__(self, student: Signals, teacher: Signals, batch: Batch) -> Tensor:
-        """-> [N], its own T^2 included."""
+        """-> [N], its own T^2 included, its weight and alpha not.
+
+        *teacher* holds what the objective needs and nothing else: without 'logits' its logits are empty, [N, 0].
+        """
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -224,12 +239,58 @@ class ClosedForm(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ModelTaps:
+    """Where a model can be listened to, and the shape of what is heard there."""
+
+    points: tuple[str, ...]
+    """Tap points that the model names itself, from input to output, such as ('stage1', 'stage2', 'embedding')."""
+    shapes: Mapping[str, tuple[int, ...]]
+    """Of one sample, without the batch: of the points, and of every other submodule by its own name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveSpec:
+    """What an objective must know to be built."""
+
+    data: DataSpec
+    student: ModelTaps
+    teacher: ModelTaps | None
+    """None for an objective that needs no features: then the teacher is not even loaded."""
+    train_labels: NDArray[np.int64]
+    """[num rows trained on], in the order of `Batch.place`; UNLABELLED where there is none."""
+
+
 class ObjectiveParams(PluginParams):
     """An objective: a file in components/objectives/."""
 
-    alpha: float = Field(0.9, ge=0, le=1, description="share of the distillation part; the rest is the hard-label loss")
+    alpha: Annotated[Scheduled, Within(ge=0, le=1)] = Field(
+        0.9, description="share of the distillation part; the rest is the hard-label loss"
+    )
+    weight: Annotated[Scheduled, Within(ge=0)] = Field(
+        1.0, description="factor of the distillation part, for losses of another size than the hard-label loss"
+    )
 
-    def build(self, data: DataSpec) -> Objective:
+    @property
+    def needs(self) -> frozenset[str]:
+        """Of the teacher; 'features' means that it runs live beside the student."""
+        return frozenset({"logits"})
+
+    def plugin_names(self) -> tuple[str, ...]:
+        """Of the plugin files that compute it."""
+        return (self.name,)
+
+    def in_words(self) -> str:
+        """Such as 'kd (temperature 4, alpha 0.9)'."""
+        said = {
+            name: getattr(self, name) for name in type(self).model_fields if name not in ("name", "alpha", "weight")
+        }
+        weight = {} if self.weight == 1 else {"weight": self.weight}
+        values = {**said, "alpha": self.alpha, **weight}
+        return f"{self.name} ({', '.join(f'{name} {in_words(value)}' for name, value in values.items())})"
+
+    def build(self, spec: ObjectiveSpec) -> Objective:
+        """BadInputError where models or data do not fit it."""
         raise NotImplementedError
 
 

@@ -22,6 +22,7 @@ from components.contracts import (
     WorkloadParams,
 )
 from components.errors import ParamsError
+from components.schedules import highest
 
 FAMILIES: Mapping[type[BaseModel], str] = {
     FormatParams: "formats",
@@ -312,6 +313,9 @@ class StudentParams(Frozen):
     train: TrainParams = Field(default_factory=TrainParams, description="how both students are trained")
     views: ViewParams = Field(default_factory=ViewParams, description="the views that teacher and student both see")
     seed: int = Field(0, ge=0, description="of both students' initial weights, shuffling and dropout")
+    live_precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="of the teacher's forward pass beside the student, where the objective needs its features"
+    )
     allow_mismatched_views: bool = Field(
         False,
         description="train on augmented samples with the logits of the clean ones (a known mistake; for studies only)",
@@ -372,7 +376,7 @@ def _contradictions(params: Params) -> Iterator[str]:
     metrics = params.workload.build().directions
     if params.gate.metric not in metrics:
         yield f"gate.metric {params.gate.metric!r} is not a metric of this workload (it has: {', '.join(sorted(metrics))})"
-    if params.student.model == params.teacher.model and params.student.objective.alpha > 0:
+    if params.student.model == params.teacher.model and highest(params.student.objective.alpha) > 0:
         yield "student.model is the teacher's own model: there is nothing to make smaller"
     if params.teacher.source.kind != "train" and params.teacher.train != TrainParams():
         yield f"teacher.train is set, but teacher.source.kind is {params.teacher.source.kind!r}: nothing would be trained"

@@ -153,8 +153,8 @@ def student_note(report: ReportData) -> str:
     ratio = metrics["teacher"]["num_parameters"] / size
     return (
         f"{params.student.model.name} with {size:,} parameters, {ratio:.1f} times fewer than its teacher "
-        f"({params.teacher.model.name}); objective {objective.name}, temperature {report.temperature:g}, "
-        f"alpha {objective.alpha:g}. {_test_accuracy(report, 'student')}; its teacher "
+        f"({params.teacher.model.name}); objective {objective.in_words()}. "
+        f"{_test_accuracy(report, 'student')}; its teacher "
         f"{percent(metrics['teacher']['accuracy'])}, the same model on hard labels alone "
         f"{percent(metrics['baseline']['accuracy'])}."
     )

@@ -24,6 +24,7 @@ from components.contracts import (
 )
 from components.errors import ParamsError
 from components.params import Params, load_params
+from components.schedules import Knots
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,11 +38,21 @@ FAMILIES: dict[type[BaseModel], str] = {
     TransformParams: "transforms",
     WorkloadParams: "workloads",
 }
-TYPES: dict[Any, str] = {str: "text", int: "int", float: "float", bool: "true or false", Path: "path", Any: "anything"}
+TYPES: dict[Any, str] = {
+    str: "text",
+    int: "int",
+    float: "float",
+    bool: "true or false",
+    Path: "path",
+    Any: "anything",
+    Knots: "schedule",
+}
 PAGE = """# Parameters
 
 Every choice that changes a number stands in `params.yaml`; an unknown key is an error, and all problems are reported
-at once. `potstill run --set section.field=value` overrides one for a run. This page is written by
+at once. `potstill run --set section.field=value` overrides one for a run. A schedule is a list of two or more
+[share of the training done, value] pairs with straight lines between them: `[[0, 0], [0.2, 0.9]]` rises from 0 to 0.9
+during the first fifth and stays there. This page is written by
 `potstill params --markdown`.
 """
 
@@ -72,15 +83,16 @@ def describe(current: Params | None = None) -> tuple[Entry, ...]:
     return _fields(Params, current)
 
 
-def _fields(model: type[BaseModel], current: Any, *, tags: Sequence[str] = ()) -> tuple[Entry, ...]:
+def _fields(model: type[BaseModel], current: Any, *, tags: Sequence[str] = (), inside: str = "") -> tuple[Entry, ...]:
+    """*inside* is the family whose plugin *model* is; a plugin made of others of its family does not unfold them."""
     return tuple(
-        _entry(name, field, getattr(current, name, None), known=current is not None)
+        _entry(name, field, getattr(current, name, None), known=current is not None, inside=inside)
         for name, field in model.model_fields.items()
         if name not in tags
     )
 
 
-def _entry(name: str, field: FieldInfo, value: Any, *, known: bool) -> Entry:
+def _entry(name: str, field: FieldInfo, value: Any, *, known: bool, inside: str) -> Entry:
     parts = tuple(_models(field.annotation))
     is_list = get_origin(field.annotation) is tuple
     entry = Entry(
@@ -97,7 +109,8 @@ def _entry(name: str, field: FieldInfo, value: Any, *, known: bool) -> Entry:
     items = () if value is None else value if is_list else (value,)
     family = FAMILIES.get(parts[0], "") if parts else ""
     if family:
-        return replace(entry, family=family, choices=True, children=tuple(_plugins(family, items)))
+        children = () if family == inside else tuple(_plugins(family, items))
+        return replace(entry, family=family, choices=True, children=children)
     if len(parts) > 1:
         default = "" if field.is_required() else _tag(field, field.get_default(call_default_factory=True))
         variants = tuple(_variant(field, part, value) for part in parts)
@@ -110,7 +123,7 @@ def _plugins(family: str, chosen: Sequence[PluginParams] = ()) -> Iterator[Entry
     """Every plugin of *family*, and the user's own modules among the *chosen* ones."""
     current = {params.name: params for params in chosen}
     for name in (*plugins.available(family), *(name for name in current if "." in name)):
-        fields = _fields(plugins.params_class(family, name), current.get(name), tags=("name",))
+        fields = _fields(plugins.params_class(family, name), current.get(name), tags=("name",), inside=family)
         about = f"a module of your own: {name}" if "." in name else plugins.summary(family, name)
         yield Entry(name=name, about=about, chosen=name in current, children=fields)
 

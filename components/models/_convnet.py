@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from components.contracts import DataSpec
-from components.models._images import Prepare, image_shape, norm_layer
+from components.models._images import Flat, GlobalMean, Prepare, image_shape, norm_layer
 
 
 class ConvNet(nn.Module):
@@ -29,6 +28,7 @@ class ConvNet(nn.Module):
         inputs, height, breadth = image_shape(data, "convnet")
         self.prepare = Prepare(data)
         stages: list[nn.Module] = []
+        ends = []
         for out in channels:
             for position in range(convs_per_stage):
                 stages += _convolution(inputs if position == 0 else out, out, norm)
@@ -36,16 +36,16 @@ class ConvNet(nn.Module):
                 stages.append(nn.MaxPool2d(2))
                 height, breadth = height // 2, breadth // 2
             inputs = out
+            ends.append(len(stages) - 1)
         self.stages = nn.Sequential(*stages)
-        self.pooling = pooling
+        self.pool = Flat() if pooling == "flatten" else GlobalMean()
         features = inputs if pooling == "global" else inputs * height * breadth
         self.head = _head(features, hidden, dropout, data.num_classes)
+        stage_ends = {f"stage{number}": f"stages.{end}" for number, end in enumerate(ends, start=1)}
+        self.tap_points = {**stage_ends, "embedding": "head.1" if hidden else "pool"}
 
     def forward(self, samples: Tensor) -> Tensor:
-        maps = self.stages(self.prepare(samples))
-        # A plain mean, since the backward pass of adaptive pooling is not deterministic on every device.
-        features = maps.mean(dim=(2, 3)) if self.pooling == "global" else torch.flatten(maps, 1)
-        logits: Tensor = self.head(features)
+        logits: Tensor = self.head(self.pool(self.stages(self.prepare(samples))))
         return logits
 
 

@@ -37,6 +37,21 @@ class Prepare(nn.Module):
         return (samples.to(self.mean.dtype) * scale).add_(shift)
 
 
+class GlobalMean(nn.Module):
+    """[B, channels, H, W] -> [B, channels]."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        # A plain mean, since the backward pass of adaptive pooling is not deterministic on every device.
+        return maps.mean(dim=(2, 3))
+
+
+class Flat(nn.Module):
+    """[B, channels, H, W] -> [B, channels * H * W]."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.flatten(maps, 1)
+
+
 def image_shape(data: DataSpec, family: str) -> tuple[int, int, int]:
     """(channels, height, width); BadInputError where samples are no images."""
     if len(data.sample_shape) != 3:

@@ -20,10 +20,15 @@ class MultilayerPerceptron(nn.Module):
         self.prepare = Prepare(data)
         layers: list[nn.Module] = []
         width = math.prod(data.sample_shape)
+        ends = []
         for out in hidden:
-            layers += [nn.Linear(width, out), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
+            layers += [nn.Linear(width, out), nn.ReLU()]
+            ends.append(len(layers) - 1)
+            layers += [nn.Dropout(dropout)] if dropout else []
             width = out
         self.layers = nn.Sequential(*layers, nn.Linear(width, data.num_classes))
+        hidden_ends = {f"stage{number}": f"layers.{end}" for number, end in enumerate(ends, start=1)}
+        self.tap_points = {**hidden_ends, **({"embedding": f"layers.{ends[-1]}"} if ends else {})}
 
     def forward(self, samples: Tensor) -> Tensor:
         logits: Tensor = self.layers(torch.flatten(self.prepare(samples), 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from components.contracts import DataSpec
-from components.models._images import Prepare, image_shape, norm_layer
+from components.models._images import GlobalMean, Prepare, image_shape, norm_layer
 
 BASE_WIDTHS = (16, 32, 64)
 
@@ -30,13 +30,16 @@ class ResNet(nn.Module):
             blocks.append(Block(before, after, stride, norm))
             blocks += [Block(after, after, 1, norm) for _ in range((depth - 2) // 6 - 1)]
         self.blocks = nn.Sequential(*blocks)
+        self.pool = GlobalMean()
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(widths[-1], data.num_classes)
+        per_stage = (depth - 2) // 6
+        stage_ends = {f"stage{number}": f"blocks.{number * per_stage - 1}" for number in range(1, len(widths) + 1)}
+        self.tap_points = {**stage_ends, "embedding": "pool"}
 
     def forward(self, samples: Tensor) -> Tensor:
         maps = self.blocks(self.stem(self.prepare(samples)))
-        # A plain mean, since the backward pass of adaptive pooling is not deterministic on every device.
-        logits: Tensor = self.head(self.dropout(maps.mean(dim=(2, 3))))
+        logits: Tensor = self.head(self.dropout(self.pool(maps)))
         return logits
 
 

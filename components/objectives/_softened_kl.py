@@ -2,63 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from components.contracts import Batch, Signals
+from components.objectives._base import OnLogits
+from components.schedules import Scheduled, is_fixed, value_at
 
 FEW_CLASSES = 16
 """Fewer than a vector register holds: a processor then takes the softmax of many columns far faster than of many rows."""
 
 
-class SoftenedKL:
+class SoftenedKL(OnLogits):
     """T^2 * KL(teacher || student), both softened by the temperature T; in nats.
 
     The gradient of the softened divergence shrinks with T^2, so the factor keeps it of one size
     and `alpha` means the same at every temperature.
     """
 
-    needs = frozenset({"logits"})
-    reduction: Literal["rows", "batch"] = "rows"
+    def __init__(self, *, temperature: Scheduled, alpha: Scheduled, weight: Scheduled = 1.0) -> None:
+        super().__init__(alpha=alpha, weight=weight)
+        self.temperature = Temperature(temperature)
 
-    def __init__(self, *, temperature: float, alpha: float) -> None:
-        self.alpha = alpha
-        # Tensors, because a number of Python's is made into one at every operation: that costs more than the operation.
-        self._t, self._t_squared = (
-            {dtype: torch.tensor(value, dtype=dtype) for dtype in (torch.float32, torch.float64)}
-            for value in (temperature, temperature**2)
-        )
-
-    def __call__(self, student: Signals, teacher: Signals, batch: Batch) -> Tensor:  # noqa: ARG002 - labels play no part
+    def __call__(self, student: Signals, teacher: Signals, batch: Batch) -> Tensor:
         """Logits [N, C] twice -> [N]; half precision is widened to float32."""
-        log_q, log_p, classes = self._softened(student, teacher)
-        return (log_p.exp() * (log_p - log_q)).sum(classes) * self._t_squared[log_p.dtype]
+        log_q, log_p, classes, t = self._softened(student, teacher, batch)
+        return (log_p.exp() * (log_p - log_q)).sum(classes) * (t * t)
 
-    def rows_and_gradient(self, student: Signals, teacher: Signals, batch: Batch) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+    def rows_and_gradient(self, student: Signals, teacher: Signals, batch: Batch) -> tuple[Tensor, Tensor]:
         """`contracts.ClosedForm`: the gradient on the student's logits is T * (softmax(s/T) - softmax(t/T)).
 
         Hinton, Vinyals and Dean (2015), equation 2, times T^2 and without their approximation.
         """
-        log_q, log_p, classes = self._softened(student, teacher)
+        log_q, log_p, classes, t = self._softened(student, teacher, batch)
         p = log_p.exp()
-        losses = log_p.sub_(log_q).mul_(p).sum(classes).mul_(self._t_squared[p.dtype])
-        gradient = log_q.exp_().sub_(p).mul_(self._t[p.dtype])
+        losses = log_p.sub_(log_q).mul_(p).sum(classes).mul_(t * t)
+        gradient = log_q.exp_().sub_(p).mul_(t)
         return losses, gradient if classes else gradient.t()
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        return iter(())
-
-    def _softened(self, student: Signals, teacher: Signals) -> tuple[Tensor, Tensor, int]:
-        """Log-probabilities of student and teacher, and the dimension of their classes."""
-        s, t = _wide(student.logits), _wide(teacher.logits)
-        temperature = self._t[s.dtype]
+    def _softened(self, student: Signals, teacher: Signals, batch: Batch) -> tuple[Tensor, Tensor, int, Tensor]:
+        """Log-probabilities of student and teacher, the dimension of their classes, and T."""
+        s, p = wide(student.logits), wide(teacher.logits)
+        t = self.temperature.at(batch.progress, s.dtype)
         if s.shape[1] < FEW_CLASSES and s.device.type == "cpu":
-            return torch.log_softmax(s.t() / temperature, 0), torch.log_softmax(t.t() / temperature, 0), 0
-        return torch.log_softmax(s / temperature, 1), torch.log_softmax(t / temperature, 1), 1
+            return torch.log_softmax(s.t() / t, 0), torch.log_softmax(p.t() / t, 0), 0, t
+        return torch.log_softmax(s / t, 1), torch.log_softmax(p / t, 1), 1, t
 
 
-def _wide(logits: Tensor) -> Tensor:
+class Temperature:
+    """T as a scalar tensor, fixed or by the share of the training done.
+
+    A tensor, because a number of Python's is made into one at every operation: that costs more than the operation.
+    """
+
+    def __init__(self, value: Scheduled) -> None:
+        self.value = value
+        fixed = (torch.float32, torch.float64) if is_fixed(value) else ()
+        self._fixed = {dtype: torch.tensor(value, dtype=dtype) for dtype in fixed}
+
+    def at(self, progress: float, dtype: torch.dtype) -> Tensor:
+        if self._fixed:
+            return self._fixed[dtype]
+        return torch.tensor(value_at(self.value, progress), dtype=dtype)
+
+
+def wide(logits: Tensor) -> Tensor:
+    """Half precision as float32; float32 and float64 as they are."""
     return logits if logits.dtype == torch.float64 else logits.float()

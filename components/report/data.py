@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from components.artifacts.artifact import Artifact
 from components.gate import Decision
 from components.params import Params
+from components.schedules import value_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,8 +56,8 @@ class ReportData:
 
     @property
     def temperature(self) -> float:
-        """Of the objective; 4 where it has none."""
-        return float(getattr(self.params.student.objective, "temperature", 4.0))
+        """Of the objective, at the end of the training; 4 where it has none."""
+        return value_at(getattr(self.params.student.objective, "temperature", 4.0), 1.0)
 
     def latency(self) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
         """Arm -> batch size -> measured values; empty if the measurements did not travel with the artifact."""

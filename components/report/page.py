@@ -148,7 +148,7 @@ def _subtitle(report: ReportData) -> str:
         (
             f"{params.data.path} at {params.data.revision}",
             f"teacher {params.teacher.model.name}, student {params.student.model.name}",
-            f"objective {objective.name}, temperature {report.temperature:g}, alpha {objective.alpha:g}",
+            f"objective {objective.in_words()}",
         )
     )
 

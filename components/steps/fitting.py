@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from components import plugins
 from components.artifacts.artifact import write_json
-from components.contracts import ModelParams, Objective
+from components.contracts import ModelParams
 from components.params import Params, TrainParams, ViewParams
+from components.steps.lesson import Lesson
 
 if TYPE_CHECKING:
     from torch import nn
 
     from components.data.packed import PackedData
     from components.steps.step import StepContext
-    from components.training.losses import Targets
     from components.views import ViewBank
 
 METRICS = "metrics.json"
@@ -31,13 +31,12 @@ def fit(
     train: TrainParams,
     views: ViewParams,
     seed: int,
-    objective: Objective | None = None,
-    targets: Targets | None = None,
+    teach: Callable[[nn.Module], Lesson] | None = None,
     check_views: Callable[[ViewBank], None] | None = None,
 ) -> None:
     """Train *model* and fill ctx.out: weights, model.json, history.json, and metrics.json of the validation split.
 
-    *check_views* may refuse what is about to be seen.
+    *teach* says what the module that was built learns from a teacher; *check_views* may refuse what is about to be seen.
     """
     import numpy as np
     import torch
@@ -55,6 +54,7 @@ def fit(
     bank = training_bank(data, views, device=device, limit_bytes=ctx.settings.view_bank_bytes)
     if check_views:
         check_views(bank)
+    lesson = teach(module) if teach else Lesson()
     result = run_loop(
         model=module,
         samples=data.samples,
@@ -69,8 +69,9 @@ def fit(
         work=ctx.work,
         progress=ctx.progress,
         device=device,
-        objective=objective,
-        targets=targets,
+        objective=lesson.objective,
+        targets=lesson.targets,
+        teacher=lesson.teacher,
         title=title,
     )
     save_model(ctx.out, module, model, data.spec)

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from components import plugins
 from components.params import Params
 from components.steps import fitting
+from components.steps.lesson import FEATURES, Lesson, make_lesson
 from components.steps.step import Step, StepContext
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from components.contracts import DataSpec
     from components.soft_targets.reader import SoftTargets
     from components.views import ViewBank
@@ -19,23 +22,26 @@ if TYPE_CHECKING:
 
 def _reads(params: Params) -> Mapping[str, Any]:
     student = params.student
+    live = {"live_precision": student.live_precision} if FEATURES in student.objective.needs else {}
     return {
         **fitting.read_by_training(params, student.model, student.train, student.views, student.seed),
         "objective": student.objective.model_dump(mode="json"),
         "allow_mismatched_views": student.allow_mismatched_views,
+        **live,
     }
 
 
 def _plugins(params: Params) -> Sequence[str]:
+    """Of the student's training, its objective, and the teacher's forward pass where it runs live."""
     student = params.student
-    objective = plugins.module_name("objectives", student.objective.name)
-    return (*fitting.training_plugins(params, student.model, student.views), objective)
+    objectives = (plugins.module_name("objectives", name) for name in student.objective.plugin_names())
+    live = FEATURES in student.objective.needs
+    teacher = (plugins.module_name("models", params.teacher.model.name),) if live else ()
+    return (*fitting.training_plugins(params, student.model, student.views), *objectives, *teacher)
 
 
 def _run(ctx: StepContext) -> None:
-    from components.data.packed import open_packed
-
-    student, spec = ctx.params.student, open_packed(ctx.inputs["data"]).spec
+    student = ctx.params.student
     fitting.fit(
         ctx,
         title="student",
@@ -43,10 +49,30 @@ def _run(ctx: StepContext) -> None:
         train=student.train,
         views=student.views,
         seed=student.seed,
-        objective=student.objective.build(spec),
-        targets=_soft_targets(ctx, spec),
+        teach=partial(_lesson, ctx),
         check_views=None if student.allow_mismatched_views else partial(_refuse_other_pixels, ctx),
     )
+
+
+def _lesson(ctx: StepContext, module: nn.Module) -> Lesson:
+    from components.data.packed import open_packed
+
+    data = open_packed(ctx.inputs["data"])
+    return make_lesson(module, _live_teacher(ctx), _soft_targets(ctx, data.spec), data, ctx.params.student)
+
+
+def _live_teacher(ctx: StepContext) -> nn.Module | None:
+    """Loaded only for what soft targets do not hold, and said, since it costs a forward pass a step."""
+    objective = ctx.params.student.objective
+    if FEATURES not in objective.needs:
+        return None
+    import torch
+
+    from components.artifacts.fingerprint import device_name
+    from components.saved_models import load_model
+
+    ctx.progress.say(f"objective {objective.name} needs the teacher's features: it runs live beside the student")
+    return load_model(ctx.inputs["teacher"]).to(torch.device(device_name(ctx.settings)))
 
 
 def _soft_targets(ctx: StepContext, spec: DataSpec) -> SoftTargets:

@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from components.contracts import UNLABELLED, Objective, Progress, Workload
 from components.errors import BadInputError, InterruptedRunError, RefusedError, TrainingDivergedError
 from components.params import TrainParams
+from components.schedules import highest
 from components.training.checkpoints import Checkpoint, Checkpoints, prefixed, without_prefix
 from components.training.history import History
 from components.training.judge import Judge
 from components.training.losses import BatchLoss, Targets, Views
 from components.training.optimizer import learning_rate, make_optimizer, moments, set_learning_rate, set_moments
 from components.training.reproducible import Windows, epoch_batches, reproducible, seed_step, step_seeds
+from components.training.taps import FeatureTeacher
 
 # Losses are looked at in groups, since every look makes an accelerator wait.
 TELL_EVERY_STEPS = 10
@@ -58,23 +60,24 @@ def train(
     device: torch.device,
     objective: Objective | None = None,
     targets: Targets | None = None,
+    teacher: FeatureTeacher | None = None,
     title: str = "train",
 ) -> TrainResult:
     """Train *model* in place on *train_rows* of samples [N, *S] and labels [N]; go on from a checkpoint in *work*.
 
-    The loss is alpha * distillation + (1 - alpha) * hard: the distillation part is the mean over all rows of
+    The loss is alpha * weight * distillation + (1 - alpha) * hard: the distillation part is the mean over all rows of
     a batch, the hard part the mean over its labelled rows (0 if it has none). Without an *objective* the
     loss is the hard part alone, and only labelled rows are drawn, as many an epoch as there are rows at all:
     so a student without a teacher takes as many steps as one with. Epoch e (from 0) reads view e mod *num_views*.
     `validation_loss` is the hard-label loss without smoothing on the samples as they are; without early
-    stopping it decides nothing.
+    stopping it decides nothing. An *objective* takes the teacher's logits from *targets* and its features from *teacher*.
 
     The weights are the same bits for the same arguments on one machine, however often the run was killed.
     Raises TrainingDivergedError, BadInputError when there is nothing to learn from, and lets the
     InterruptedRunError of *progress* pass once a checkpoint is written.
     """
     judge = Judge(samples, labels, validation_rows, workload)
-    problem = _nothing_to_learn(labels[train_rows], objective, targets) or _nothing_to_judge(params, judge)
+    problem = _nothing_to_learn(labels[train_rows], objective, targets, teacher) or _nothing_to_judge(params, judge)
     if problem:
         raise BadInputError(problem)
     with reproducible():
@@ -82,29 +85,33 @@ def train(
         loss = BatchLoss(
             model=module,
             labels=labels,
+            train_rows=train_rows,
             workload=workload,
             params=params,
             views=views,
             device=device,
             objective=objective,
             targets=targets,
+            teacher=teacher,
         )
         rows = train_rows if objective else train_rows[labels[train_rows] != UNLABELLED]
         loop = _Loop(loss, rows, num_drawn=len(train_rows), seed=seed, num_views=num_views)
         return _run(loop, judge, Checkpoints(work, identity=loop.identity()), progress, title)
 
 
-def _nothing_to_learn(labels: NDArray[np.int64], objective: Objective | None, targets: Targets | None) -> str | None:
+def _nothing_to_learn(
+    labels: NDArray[np.int64], objective: Objective | None, targets: Targets | None, teacher: FeatureTeacher | None
+) -> str | None:
     unlabelled = bool((labels == UNLABELLED).all())
     if not len(labels):
         return "the training split is empty: there is nothing to learn from"
     if objective is None:
         return "no training sample has a label, and there is no teacher to learn from" if unlabelled else None
-    if targets is None or not objective.needs <= {"logits"}:
-        return (
-            f"the objective needs the teacher's {', '.join(sorted(objective.needs))}, and soft targets are logits only"
-        )
-    if objective.alpha == 0 and unlabelled:
+    offered = {"logits"} if targets else set()
+    missing = objective.needs - offered - ({"features"} if teacher else set())
+    if missing:
+        return f"the objective needs the teacher's {', '.join(sorted(missing))}, and they are not there"
+    if highest(objective.alpha) == 0 and unlabelled:
         return "the objective's alpha is 0 and no training sample has a label: there is nothing to learn from"
     return None
 
@@ -138,6 +145,7 @@ def _run(loop: _Loop, judge: Judge, checkpoints: Checkpoints, progress: Progress
         keeper.keep()
         raise
     loop.demand_finite_weights()
+    loop.loss.student.detach()
     return TrainResult(tuple(loop.history.records), loop.leave_kept_weights(), loop.step)
 
 
@@ -263,7 +271,8 @@ class _Loop:
             if not all(map(math.isfinite, values)):
                 raise self._diverged("the loss or its gradient", taken.step)
             distillation, hard = values[:2]
-            parts = (self.loss.total(distillation, hard), distillation, hard)
+            total = self.loss.total(distillation, hard, done=taken.step / self.num_steps)
+            parts = (total, distillation, hard)
             self.history.sums.add(parts, num_rows=taken.num_rows, num_labelled=taken.num_labelled)
         self.taken.clear()
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +13,8 @@ from torch import Tensor, nn
 
 from components.contracts import UNLABELLED, Batch, ClosedForm, Mixture, Objective, Signals, Workload
 from components.params import TrainParams
+from components.schedules import is_fixed, value_at
+from components.training.taps import FeatureTeacher, Tapped
 
 
 class Views(Protocol):
@@ -56,6 +57,8 @@ class Rows:
     """[B] bool."""
     labelled_places: Tensor | None
     """Places 0..B-1 of the labelled ones; None where all are."""
+    place: Tensor
+    """[B] int64, among the rows trained on."""
     stored: NDArray[np.int64]
     """[B], where their soft targets lie."""
 
@@ -80,7 +83,8 @@ class Losses:
 
         The mean of each part and their weighted sum are only measured: in a graph they would be seven more nodes.
         """
-        torch.autograd.backward(self.roots, self.gradients)
+        if self.roots:  # a schedule may let every part weigh nothing for a while
+            torch.autograd.backward(self.roots, self.gradients)
 
 
 class _Share(NamedTuple):
@@ -108,29 +112,37 @@ class _Part(NamedTuple):
 
 
 class BatchLoss:
-    """total = alpha * distillation + (1 - alpha) * hard; the hard part alone without an objective."""
+    """total = alpha * weight * distillation + (1 - alpha) * hard; the hard part alone without an objective."""
 
     def __init__(
         self,
         *,
         model: nn.Module,
         labels: NDArray[np.int64],
+        train_rows: NDArray[np.int64],
         workload: Workload,
         params: TrainParams,
         views: Views,
         device: torch.device,
         objective: Objective | None,
         targets: Targets | None,
+        teacher: FeatureTeacher | None = None,
     ) -> None:
         self.model, self.workload, self.params, self.device = model, workload, params, device
-        self.views, self.objective, self.targets = views, objective, targets
+        self.views, self.objective, self.teacher = views, objective, teacher
+        self.targets = targets if objective and "logits" in objective.needs else None
+        self.student = Tapped(model, objective.student_taps if objective else (), precision=params.precision)
+        self.train_rows = np.sort(train_rows)
         self.is_labelled = labels != UNLABELLED
         self.all_labelled = bool(self.is_labelled.all())
         self.labels = torch.from_numpy(labels).to(device)
         self.alpha = objective.alpha if objective else 0.0
+        self.weight = objective.weight if objective else 1.0
+        self.is_fixed = is_fixed(self.alpha) and is_fixed(self.weight)
         self.closed_form = objective if isinstance(objective, ClosedForm) else None
         self.zero = torch.zeros((), device=device)
         self.nothing = _Part(losses=torch.empty(0, device=device), root=torch.empty(0, device=device))
+        self.silence = torch.empty(0, device=device)
         self.shares: dict[tuple[int, torch.dtype, float], _Share] = {}
 
     def rows(self, batches: Sequence[NDArray[np.int64]]) -> list[Rows]:
@@ -139,9 +151,11 @@ class BatchLoss:
         index = torch.from_numpy(rows).to(self.device)
         labels = self.labels.index_select(0, index)
         stored = self.targets.places(rows) if self.targets else rows
+        place = torch.from_numpy(np.searchsorted(self.train_rows, rows)).to(self.device)
         columns = (column.split(sizes) for column in (index, labels, labels != UNLABELLED))
-        places = [self._labelled_places(batch) for batch in batches]
-        return [Rows(*parts) for parts in zip(*columns, places, np.split(stored, np.cumsum(sizes[:-1])), strict=True)]
+        labelled = [self._labelled_places(batch) for batch in batches]
+        parts = (*columns, labelled, place.split(sizes), np.split(stored, np.cumsum(sizes[:-1])))
+        return [Rows(*batch) for batch in zip(*parts, strict=True)]
 
     def _labelled_places(self, batch: NDArray[np.int64]) -> Tensor | None:
         labelled = self.is_labelled[batch]
@@ -154,10 +168,12 @@ class BatchLoss:
 
     def __call__(self, rows: Rows, *, view: int, done: float) -> Losses:
         """Of *rows* seen as *view*, with the share *done* of the training behind."""
-        logits = self._logits(rows.index, view)
-        hard = self._hard_part(logits, rows, view)
-        distillation = self._distillation_part(logits, rows, view, done)
-        weighted = ((distillation, self.alpha), (hard, 1 - self.alpha))
+        samples = self._samples(rows.index, view)
+        said = self.student(samples)
+        hard = self._hard_part(said.logits, rows, view)
+        distillation = self._distillation_part(said, samples, rows, view, done)
+        soft_weight, hard_weight = self._weights(done)
+        weighted = ((distillation, soft_weight), (hard, hard_weight))
         counting = [
             (part, self._share(part.losses, weight)) for part, weight in weighted if weight and len(part.losses)
         ]
@@ -170,34 +186,34 @@ class BatchLoss:
             gradients=tuple(part.gradient(share) for part, share in counting),
         )
 
-    def total(self, distillation: float, hard: float) -> float:
+    def total(self, distillation: float, hard: float, *, done: float) -> float:
         """The number that is minimised, from the means of its parts."""
-        return self.alpha * distillation + (1 - self.alpha) * hard
+        soft_weight, hard_weight = self._weights(done)
+        return soft_weight * distillation + hard_weight * hard
+
+    def _weights(self, done: float) -> tuple[float, float]:
+        alpha = value_at(self.alpha, done)
+        return alpha * value_at(self.weight, done), 1 - alpha
 
     def _mean(self, losses: Tensor) -> Tensor:
         return torch.dot(losses.detach(), self._share(losses, 1.0).each) if len(losses) else self.zero
 
     def _share(self, losses: Tensor, weight: float) -> _Share:
-        """*weight*, divided among so many losses; made once for each size of batch."""
+        """*weight*, divided among so many losses; made once for each size of batch where weights are fixed."""
         asked = (len(losses), losses.dtype, weight)
-        if asked not in self.shares:
+        found = self.shares.get(asked)
+        if found is None:
             each = torch.full_like(losses, weight / len(losses), requires_grad=False)
-            self.shares[asked] = _Share(each, each[0])
-        return self.shares[asked]
+            found = _Share(each, each[0])
+            if self.is_fixed or weight == 1.0:
+                self.shares[asked] = found
+        return found
 
-    def _logits(self, index: Tensor, view: int) -> Tensor:
-        """Float32 [B, C], whatever the precision of the forward pass."""
+    def _samples(self, index: Tensor, view: int) -> Tensor:
         samples = self.views.batch(index, view)
         if self.params.channels_last and samples.ndim == 4:
             samples = samples.contiguous(memory_format=torch.channels_last)
-        with self._autocast():
-            logits: Tensor = self.model(samples)
-        return logits.float()
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.params.precision == "bf16":
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
-        return nullcontext()
+        return samples
 
     def _hard_part(self, logits: Tensor, rows: Rows, view: int) -> _Part:
         """Losses of the rows whose labels are all known: their own, and their partners' where they are mixed."""
@@ -221,18 +237,23 @@ class BatchLoss:
     def _part(self, losses: Tensor) -> _Part:
         return _Part(losses, root=losses) if len(losses) else self.nothing
 
-    def _distillation_part(self, logits: Tensor, rows: Rows, view: int, done: float) -> _Part:
+    def _distillation_part(self, said: Signals, samples: Tensor, rows: Rows, view: int, done: float) -> _Part:
         """Losses of all rows; none without an objective."""
         if self.objective is None:
             return self.nothing
-        assert self.targets is not None
-        said = Signals(self.targets.take(rows.stored, view).to(self.device))
-        batch = Batch(labels=rows.labels, labelled=rows.labelled, sample_index=rows.index, progress=done)
+        teacher = self._of_the_teacher(samples, rows, view)
+        batch = Batch(rows.labels, rows.labelled, sample_index=rows.index, place=rows.place, progress=done)
         if self.closed_form:
-            losses, slope = self.closed_form.rows_and_gradient(Signals(logits.detach()), said, batch)
-            return _Part(losses, root=logits, slope=slope)
-        losses = self.objective(Signals(logits), said, batch)
+            losses, slope = self.closed_form.rows_and_gradient(Signals(said.logits.detach()), teacher, batch)
+            return _Part(losses, root=said.logits, slope=slope)
+        losses = self.objective(said, teacher, batch)
         return _Part(losses, root=losses)
+
+    def _of_the_teacher(self, samples: Tensor, rows: Rows, view: int) -> Signals:
+        """Logits from the store and features live, as far as the objective needs them."""
+        stored = self.targets.take(rows.stored, view).to(self.device) if self.targets else None
+        features = self.teacher.features(samples) if self.teacher else {}
+        return Signals(self.silence.new_empty(len(rows.labels), 0) if stored is None else stored, features)
 
 
 def _at(places: Tensor | None, *columns: Tensor) -> tuple[Tensor, ...]:

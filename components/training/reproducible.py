@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from components.contracts import DataSpec, ModelParams
+from components.contracts import DataSpec, ModelParams, Objective, ObjectiveParams, ObjectiveSpec
 
 # What a stream of random numbers is for; a stream is named by (seed, purpose, epoch).
-_INITIAL_WEIGHTS, _ORDER, _DROPOUT = range(3)
+_INITIAL_WEIGHTS, _ORDER, _DROPOUT, _OBJECTIVE = range(4)
 
 
 @contextmanager
@@ -45,9 +45,21 @@ def reproducible() -> Iterator[None]:
 
 def initialised(params: ModelParams, data: DataSpec, *, seed: int) -> nn.Module:
     """Build the model with initial weights that depend on *seed* alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(_words(seed, _INITIAL_WEIGHTS, 0, 1)[0])
+    with _seeded(seed, _INITIAL_WEIGHTS):
         return params.build(data)
+
+
+def initialised_objective(params: ObjectiveParams, spec: ObjectiveSpec, *, seed: int) -> Objective:
+    """Build the objective with initial weights and memories that depend on *seed* alone."""
+    with _seeded(seed, _OBJECTIVE):
+        return params.build(spec)
+
+
+@contextmanager
+def _seeded(seed: int, purpose: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(_words(seed, purpose, 0, 1)[0])
+        yield
 
 
 @dataclass(frozen=True, slots=True)

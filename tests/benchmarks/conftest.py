@@ -62,6 +62,7 @@ class Steps:
         loss = BatchLoss(
             model=loop._placed(initialised(model, SPEC, seed=0), torch.device("cpu"), params),
             labels=labels,
+            train_rows=np.arange(len(samples)),
             workload=Workload().build(),
             params=params,
             views=unchanged(samples),

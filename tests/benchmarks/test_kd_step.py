@@ -14,6 +14,7 @@ from components.models import convnet, mlp
 from components.objectives import kd
 from components.soft_targets.header import Header, Identity, write_header
 from components.soft_targets.reader import SoftTargets
+from tests.components.objectives.given import spec
 
 pytestmark = pytest.mark.bench
 NUM_ROWS, NUM_CLASSES = 16_384, 10
@@ -50,7 +51,7 @@ def test_a_distilling_step_costs_little_more_than_one_on_labels(
     Step by step in turns, so that a step which was put aside for another process is one of many.
     """
     samples, labels = bench.samples(NUM_ROWS)
-    objective = kd.Params(alpha=0.9, temperature=4.0).build(bench.spec)
+    objective = kd.Params(alpha=0.9, temperature=4.0).build(spec(bench.spec))
     hard = bench.steps(model, samples, labels, batch_size=batch_size)
     distilling = bench.steps(model, samples, labels, batch_size=batch_size, objective=objective, targets=stored)
 

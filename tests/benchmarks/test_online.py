@@ -26,6 +26,7 @@ from components.soft_targets.reader import SoftTargets
 from components.soft_targets.writer import Teacher, write_soft_targets
 from components.training.losses import Targets
 from components.training.reproducible import initialised
+from tests.components.objectives.given import spec
 
 pytestmark = pytest.mark.bench
 NUM_ROWS, BATCH, ALPHA, TEMPERATURE = 2048, 256, 0.9, 2.0
@@ -114,7 +115,7 @@ class Setting:
 
     def steps(self, student: ModelParams, targets: Targets) -> Callable[[int], None]:
         """Of the real loop, in the memory format that is fastest for convolutions."""
-        objective = kd.Params(alpha=ALPHA, temperature=TEMPERATURE).build(self.bench.spec)
+        objective = kd.Params(alpha=ALPHA, temperature=TEMPERATURE).build(spec(self.bench.spec))
         given = {"batch_size": BATCH, "objective": objective, "targets": targets, "channels_last": True}
         steps: Callable[[int], None] = self.bench.steps(student, self.samples, self.labels, **given)
         return steps

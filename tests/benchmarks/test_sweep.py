@@ -26,6 +26,7 @@ from components.soft_targets.writer import write_soft_targets
 from components.training.loop import train
 from components.training.reproducible import initialised
 from components.workloads.image_classification import Params as Workload
+from tests.components.objectives.given import spec
 
 pytestmark = pytest.mark.bench
 NUM_ROWS, BATCH, EPOCHS = 4096, 256, 3
@@ -111,7 +112,7 @@ class Sweep:
             work=self.folder / f"student-{temperature:g}-{alpha:g}",
             progress=NoProgress(),
             device=torch.device("cpu"),
-            objective=kd.Params(temperature=temperature, alpha=alpha).build(self.bench.spec),
+            objective=kd.Params(temperature=temperature, alpha=alpha).build(spec(self.bench.spec)),
             targets=SoftTargets.load(self.folder / "out"),
         )
 
@@ -121,7 +122,7 @@ class Sweep:
             self.samples,
             self.labels,
             batch_size=BATCH,
-            objective=kd.Params().build(self.bench.spec),
+            objective=kd.Params().build(spec(self.bench.spec)),
             targets=LiveTeacher(self.bf16, self.bench.views(self.samples), BATCH),
         )
         return steps

@@ -20,6 +20,7 @@ from components.training.loop import train
 from components.training.reproducible import initialised
 from components.views import ViewBank
 from components.workloads.image_classification import Params as Workload
+from tests.components.objectives.given import spec
 
 pytestmark = pytest.mark.bench
 N, C, BATCH = 4096, 10, 128
@@ -92,7 +93,7 @@ def ours(model_params: ModelParams, epochs: int, work: Path, *, distil: bool) ->
         work=work,
         progress=NoProgress(),
         device=torch.device("cpu"),
-        objective=kd.Params(alpha=ALPHA, temperature=TEMPERATURE).build(SPEC) if distil else None,
+        objective=kd.Params(alpha=ALPHA, temperature=TEMPERATURE).build(spec(SPEC)) if distil else None,
         targets=Said() if distil else None,
     )
     return epochs * N / (time.perf_counter() - started)

@@ -136,7 +136,7 @@ def test_versions_are_described_by_what_they_are_and_reach(evaluation: Artifact)
     teacher = records.teacher_note(report).replace("\N{NO-BREAK SPACE}", " ")
 
     assert student == (
-        "mlp with 20,000 parameters, 5.0 times fewer than its teacher (convnet); objective kd, temperature 4, alpha 0.9. "
+        "mlp with 20,000 parameters, 5.0 times fewer than its teacher (convnet); objective kd (temperature 4, alpha 0.9). "
         "Test accuracy 90.00 % (85.00–93.00) on 1,860 samples of digits at v1; its teacher 98.00 %, "
         "the same model on hard labels alone 88.00 %."
     )

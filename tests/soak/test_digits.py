@@ -25,6 +25,7 @@ from components.training.losses import Targets
 from components.training.reproducible import initialised
 from components.views import ViewBank
 from components.workloads.image_classification import Params as Workload
+from tests.components.objectives.given import spec
 
 pytestmark = pytest.mark.soak
 SEEDS = range(20)
@@ -82,7 +83,7 @@ class Digits:
             work=self.folder / f"{name}-{seed}",
             progress=NoProgress(),
             device=torch.device("cpu"),
-            objective=kd.Params(alpha=0.9, temperature=2.0).build(self.spec) if targets else None,
+            objective=kd.Params(alpha=0.9, temperature=2.0).build(spec(self.spec)) if targets else None,
             targets=targets,
         )
         return module

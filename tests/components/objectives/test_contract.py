@@ -7,33 +7,18 @@ import pytest
 import torch
 
 from components import plugins
-from components.contracts import Batch, ClosedForm, DataSpec, Objective, ObjectiveParams, Signals
+from components.contracts import Batch, ClosedForm, ObjectiveParams
+from tests.components.objectives.given import NEEDED, STUDENT, TEACHER, at, batch, built, leaves, signals
 
 NAMES = plugins.available("objectives")
-SPEC = DataSpec((1, 8, 8), tuple("abcdefg"), (0.5,), (0.25,), num_train=100)
-N, C = 12, SPEC.num_classes
-
-
-def built(name: str) -> Objective:
-    params = plugins.params_class("objectives", name).model_validate({"name": name})
-    assert isinstance(params, ObjectiveParams)
-    return params.build(SPEC)
-
-
-def rows(seed: int) -> tuple[torch.Tensor, torch.Tensor, Batch]:
-    """Student and teacher logits [N, C], and a batch in which two rows have no label."""
-    generator = torch.Generator().manual_seed(seed)
-    student, teacher = (torch.randn(2, N, C, generator=generator) * 3).unbind()
-    labels = torch.arange(N) % C
-    labels[:2] = -1
-    return student.clone(), teacher, Batch(labels, labels >= 0, torch.arange(N), 0.5)
+N = 12
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_finite_loss_a_row(name: str) -> None:
     """[N, C] gives [N] finite float32 losses, also where rows have no label."""
-    student, teacher, batch = rows(0)
-    losses = built(name)(Signals(student), Signals(teacher), batch)
+    student, teacher = signals(0, N)
+    losses = built(name)(student, teacher, batch(N, unlabelled=2))
 
     assert losses.shape == (N,)
     assert losses.dtype == torch.float32
@@ -41,16 +26,36 @@ def test_one_finite_loss_a_row(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradient_reaches_the_student_alone(name: str) -> None:
-    """The student's logits get a finite gradient, and the teacher's are not asked for one."""
-    student, teacher, batch = rows(1)
-    student.requires_grad_()
-    built(name)(Signals(student), Signals(teacher), batch).mean().backward()
+def test_gradient_reaches_what_it_reads_of_the_student_alone(name: str) -> None:
+    """Logits or the features that it names get a finite gradient; the teacher's signals are not asked for one."""
+    objective = built(name)
+    student, teacher = signals(1, N)
+    student = leaves(student)
+    objective(student, teacher, batch(N, unlabelled=2)).mean().backward()
 
-    assert student.grad is not None
-    assert student.grad.isfinite().all()
-    assert student.grad.abs().sum() > 0
-    assert teacher.grad is None
+    read = [student.features[tap] for tap in objective.student_taps]
+    read += [student.logits] if "logits" in objective.needs else []
+    assert read
+    for tensor in read:
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
+        assert tensor.grad.abs().sum() > 0
+    assert not any(tensor.requires_grad for tensor in (teacher.logits, *teacher.features.values()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reads_nothing_but_what_it_names(name: str) -> None:
+    """Signals that it does not need or name may be missing, as they are in training."""
+    objective = built(name)
+    student, teacher = signals(2, N)
+    lean_student = type(student)(student.logits, {tap: student.features[tap] for tap in objective.student_taps})
+    logits = teacher.logits if "logits" in objective.needs else teacher.logits[:, :0]
+    lean_teacher = type(teacher)(logits, {tap: teacher.features[tap] for tap in objective.teacher_taps})
+
+    torch.testing.assert_close(
+        built(name)(lean_student, lean_teacher, batch(N)), built(name)(student, teacher, batch(N))
+    )
+    assert bool(objective.teacher_taps) == ("features" in objective.needs)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -59,13 +64,14 @@ def test_order_of_rows_does_not_matter(name: str) -> None:
     objective = built(name)
     if objective.reduction != "rows":
         pytest.skip("looks at the batch as a whole")
-    student, teacher, batch = rows(2)
+    (student, teacher), rows = signals(2, N), batch(N, unlabelled=2)
     order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
-    permuted = Batch(batch.labels[order], batch.labelled[order], batch.sample_index[order], batch.progress)
+    permuted = Batch(
+        rows.labels[order], rows.labelled[order], rows.sample_index[order], rows.place[order], rows.progress
+    )
 
     torch.testing.assert_close(
-        objective(Signals(student[order]), Signals(teacher[order]), permuted),
-        objective(Signals(student), Signals(teacher), batch)[order],
+        objective(at(order, student), at(order, teacher), permuted), objective(student, teacher, rows)[order]
     )
 
 
@@ -75,25 +81,46 @@ def test_a_closed_form_is_what_autograd_finds(name: str) -> None:
     objective = built(name)
     if not isinstance(objective, ClosedForm):
         pytest.skip("offers none")
-    student, teacher, batch = rows(3)
-    leaf, teacher = student.double().requires_grad_(), teacher.double()
-    called = objective(Signals(leaf), Signals(teacher), batch)
+    student, teacher = signals(3, N, dtype=torch.float64)
+    leaf = leaves(student)
+    called = objective(leaf, teacher, batch(N, unlabelled=2))
     called.sum().backward()
-    losses, gradient = objective.rows_and_gradient(Signals(student.double()), Signals(teacher), batch)
+    losses, gradient = objective.rows_and_gradient(student, teacher, batch(N, unlabelled=2))
 
     torch.testing.assert_close(losses, called.detach(), rtol=0, atol=1e-12)
-    torch.testing.assert_close(gradient, leaf.grad, rtol=0, atol=1e-12)
+    torch.testing.assert_close(gradient, leaf.logits.grad, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_says_what_it_is(name: str) -> None:
-    """Alpha lies in 0..1, needs and reduction are declared, and its own parameters are iterable."""
+    """Alpha lies in 0..1, needs and reduction are declared as in its Params, and its own parameters are iterable."""
     objective = built(name)
+    params = plugins.params_class("objectives", name).model_validate({"name": name, **NEEDED.get(name, {})})
 
-    assert 0 <= objective.alpha <= 1
-    assert objective.needs
+    assert isinstance(params, ObjectiveParams)
+    assert objective.alpha == params.alpha
+    assert objective.weight == params.weight
+    assert objective.needs == params.needs <= {"logits", "features"}
+    assert set(objective.student_taps) <= set(STUDENT.shapes)
+    assert set(objective.teacher_taps) <= set(TEACHER.shapes)
     assert objective.reduction in ("rows", "batch")
     assert all(isinstance(parameter, torch.nn.Parameter) for parameter in objective.parameters())
+    assert params.plugin_names()[0] == name
+    assert params.in_words().count(name) >= (name != "combined")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_builds_the_same_objective(name: str) -> None:
+    """What it learns and remembers begins alike, and it is called twice with the same result from the same state."""
+    first, second = built(name), built(name)
+    student, teacher = signals(4, N)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        once = first(student, teacher, batch(N))
+        torch.manual_seed(1)
+        again = second(student, teacher, batch(N))
+
+    assert torch.equal(once, again)
 
 
 @pytest.mark.parametrize("family", ["models", "objectives", "workloads"])

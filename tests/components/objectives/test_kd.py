@@ -7,11 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.contracts import Batch, Signals
+from components.contracts import Signals
 from components.objectives._softened_kl import FEW_CLASSES, SoftenedKL
 from components.objectives.kd import Params
+from tests.components.objectives.given import batch, built, signals
 
-ANY_BATCH = Batch(labels=torch.zeros(1), labelled=torch.ones(1), sample_index=torch.zeros(1), progress=0.0)
+ANY_BATCH = batch(1)
 
 
 def kd(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -114,3 +115,18 @@ def test_params_reject_what_cannot_be_softened() -> None:
     """A temperature of 0 or less is an error at load."""
     with pytest.raises(ValueError, match="temperature"):
         Params(temperature=0)
+
+
+def test_temperature_may_follow_a_schedule() -> None:
+    """Halfway from 8 to 2 it is the divergence at T = 5, by both ways to compute it."""
+    student, teacher = signals(5, 6)
+    moving = built("kd", temperature=[[0, 8], [1, 2]])
+    fixed = built("kd", temperature=5)
+
+    torch.testing.assert_close(moving(student, teacher, batch(6)), fixed(student, teacher, batch(6)))
+    for found, wanted in zip(
+        moving.rows_and_gradient(student, teacher, batch(6)),  # type: ignore[attr-defined]
+        fixed.rows_and_gradient(student, teacher, batch(6)),  # type: ignore[attr-defined]
+        strict=True,
+    ):
+        torch.testing.assert_close(found, wanted)

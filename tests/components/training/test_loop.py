@@ -29,6 +29,7 @@ from components.training import loop
 from components.training.loop import TrainResult, train
 from components.training.reproducible import initialised
 from components.workloads.image_classification import Params as Workload
+from tests.components.objectives.given import spec
 
 N, C = 60, 3
 TRAIN, VALIDATION = np.arange(40), np.arange(40, 60)
@@ -101,7 +102,7 @@ def distil(work: Path, train_params: TrainParams, **changed: Any) -> tuple[dict[
         "views": Shifted(),
         "num_views": 2,
         "progress": NoProgress(),
-        "objective": kd.Params(alpha=0.9, temperature=2.0).build(SPEC),
+        "objective": kd.Params(alpha=0.9, temperature=2.0).build(spec(SPEC)),
         "targets": Said(),
         "train_rows": TRAIN,
         "validation_rows": VALIDATION,
@@ -233,7 +234,7 @@ def test_both_losses_are_logged_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 def test_a_part_without_weight_is_logged_all_the_same(tmp_path: Path, alpha: float) -> None:
     """With alpha 0 or 1 the part that does not count is still measured."""
-    _, result = distil(tmp_path, params(epochs=1), objective=kd.Params(alpha=alpha).build(SPEC))
+    _, result = distil(tmp_path, params(epochs=1), objective=kd.Params(alpha=alpha).build(spec(SPEC)))
 
     assert result.history[0]["loss_distillation"] > 0
     assert result.history[0]["loss_hard"] > 0
@@ -255,7 +256,7 @@ def test_progress_shows_losses_and_accuracy(tmp_path: Path) -> None:
 
 def test_alpha_zero_is_the_hard_label_student(tmp_path: Path) -> None:
     """A student whose objective has no weight ends in the same bits as one without an objective."""
-    distilled, _ = distil(tmp_path / "a", params(), objective=kd.Params(alpha=0.0).build(SPEC))
+    distilled, _ = distil(tmp_path / "a", params(), objective=kd.Params(alpha=0.0).build(spec(SPEC)))
     hard, _ = hard_only(tmp_path / "b", params())
 
     assert same_bits(distilled, hard)
@@ -303,7 +304,7 @@ def test_without_a_teacher_only_labelled_rows_are_drawn(tmp_path: Path) -> None:
     [
         ({"train_rows": TRAIN[:0]}, "training split is empty"),
         ({"labels": np.full(N, -1), "objective": None, "targets": None}, "no training sample has a label"),
-        ({"labels": np.full(N, -1), "objective": kd.Params(alpha=0.0).build(SPEC)}, "alpha is 0"),
+        ({"labels": np.full(N, -1), "objective": kd.Params(alpha=0.0).build(spec(SPEC))}, "alpha is 0"),
         ({"targets": None}, "needs the teacher's logits"),
     ],
     ids=["empty", "no labels", "alpha 0", "no targets"],
@@ -607,8 +608,9 @@ def test_an_objective_that_learns_is_trained_and_kept(tmp_path: Path) -> None:
     """The objective's own parameters move with the student's, and survive an interruption."""
 
     class Scaled(nn.Module):
-        alpha = 0.5
+        alpha, weight = 0.5, 1.0
         needs = frozenset({"logits"})
+        student_taps = teacher_taps = ()
         reduction = "rows"
 
         def __init__(self) -> None:
@@ -627,3 +629,28 @@ def test_an_objective_that_learns_is_trained_and_kept(tmp_path: Path) -> None:
     assert undisturbed.scale.item() != 1.0
     assert torch.equal(resumed.scale, undisturbed.scale)
     assert same_bits(found, weights)
+
+
+def test_weights_of_the_parts_may_follow_a_schedule(tmp_path: Path) -> None:
+    """Alpha 0 for the first half is a hard-label student till then, step by step the same bits."""
+    objective = kd.Params(alpha=[[0, 0], [0.5, 0], [0.51, 0.9]]).build(spec(SPEC))
+    _, scheduled = distil(tmp_path / "a", params(epochs=4), objective=objective)
+    _, plain = hard_only(tmp_path / "b", params(epochs=4))
+
+    same = [
+        ours["validation_loss"] == theirs["validation_loss"]
+        for ours, theirs in zip(scheduled.history, plain.history, strict=True)
+    ]
+    assert same == [True, True, False, False]
+    assert scheduled.history[0]["loss_total"] == scheduled.history[0]["loss_hard"]
+    assert scheduled.history[3]["loss_total"] != scheduled.history[3]["loss_hard"]
+
+
+def test_a_part_that_weighs_nothing_moves_nothing(tmp_path: Path) -> None:
+    """With alpha 1 and a weight of 0 there is no gradient at all, and that is no error."""
+    objective = kd.Params(alpha=1.0, weight=[[0, 0], [1, 0]]).build(spec(SPEC))
+    model = initialised(MODEL, SPEC, seed=3)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    weights, _ = distil(tmp_path, params(epochs=1), objective=objective, model=model)
+
+    assert same_bits(weights, before)

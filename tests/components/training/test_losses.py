@@ -17,6 +17,7 @@ from components.objectives import kd
 from components.params import TrainParams
 from components.training.losses import BatchLoss, Losses
 from components.workloads.image_classification import Params as Workload
+from tests.components.objectives.given import spec
 
 SPEC = DataSpec((1, 1, 1), ("a", "b", "c"), (0.5,), (0.2,), num_train=8)
 TEMPERATURE = 3.0
@@ -59,7 +60,8 @@ class ByAutograd:
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
-        self.alpha, self.needs, self.reduction = objective.alpha, objective.needs, objective.reduction
+        self.alpha, self.weight, self.reduction = objective.alpha, objective.weight, objective.reduction
+        self.needs, self.student_taps, self.teacher_taps = objective.needs, (), ()
 
     def __call__(self, *signals: Any) -> Tensor:
         return self.objective(*signals)
@@ -76,6 +78,7 @@ def of_batch(
     loss = BatchLoss(
         model=table,
         labels=labels,
+        train_rows=np.arange(len(labels)),
         workload=Workload().build(),
         params=TrainParams(label_smoothing=label_smoothing),
         views=RowNumbers(),
@@ -106,7 +109,7 @@ def drawn(seed: int, count: int, num_classes: int) -> tuple[Tensor, Tensor]:
 def test_gradient_by_hand(seed: int, num_classes: int, labels: list[int], smoothing: float, alpha: float) -> None:
     """alpha T (softmax(z/T) - p_T) / N on all rows, and (1 - alpha) (softmax(z) - smoothed label) / M on the labelled."""
     student, teacher = drawn(seed, len(labels), num_classes)
-    objective = kd.Params(alpha=alpha, temperature=TEMPERATURE).build(SPEC)
+    objective = kd.Params(alpha=alpha, temperature=TEMPERATURE).build(spec(SPEC))
     losses, found, _ = of_batch(student, teacher, np.array(labels), objective, label_smoothing=smoothing)
 
     z, t = student.double(), teacher.double()
@@ -125,7 +128,7 @@ def test_closed_form_and_autograd_teach_the_same(num_classes: int) -> None:
     """The gradient on the logits is the same to float32 rounding, and so are both parts of the loss."""
     student, teacher = drawn(0, 16, num_classes)
     labels = np.arange(16) % 3 - 1
-    objective = kd.Params(alpha=0.7).build(SPEC)
+    objective = kd.Params(alpha=0.7).build(spec(SPEC))
     losses, gradient, _ = of_batch(student, teacher, labels, objective)
     other, expected, _ = of_batch(student, teacher, labels, ByAutograd(objective))
 
@@ -137,21 +140,21 @@ def test_parts_and_their_total() -> None:
     """Means over all rows and over the labelled ones; the total weighs them by alpha."""
     student, teacher = drawn(1, 6, 3)
     labels = np.array([0, -1, 2, -1, 1, -1])
-    objective = kd.Params(alpha=0.25, temperature=1.0).build(SPEC)
+    objective = kd.Params(alpha=0.25, temperature=1.0).build(spec(SPEC))
     losses, _, loss = of_batch(student, teacher, labels, objective)
 
     kl = functional.kl_div(student.log_softmax(1), teacher.softmax(1), reduction="batchmean")
     hard = functional.cross_entropy(student, torch.from_numpy(labels), ignore_index=-1)
     torch.testing.assert_close(losses.distillation, kl)
     torch.testing.assert_close(losses.hard, hard)
-    assert loss.total(2.0, 10.0) == 0.25 * 2 + 0.75 * 10
+    assert loss.total(2.0, 10.0, done=0.0) == 0.25 * 2 + 0.75 * 10
 
 
 def test_no_part_is_missed_when_nothing_is_labelled() -> None:
     """Without a label the hard part is 0 and has no rows, and the gradient is the distillation's."""
     student, teacher = drawn(2, 4, 3)
     labels = np.full(4, UNLABELLED)
-    losses, gradient, _ = of_batch(student, teacher, labels, kd.Params(alpha=0.5).build(SPEC))
+    losses, gradient, _ = of_batch(student, teacher, labels, kd.Params(alpha=0.5).build(spec(SPEC)))
 
     assert (losses.hard.item(), losses.num_labelled) == (0.0, 0)
     assert gradient.abs().sum() > 0

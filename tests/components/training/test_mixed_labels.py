@@ -38,7 +38,8 @@ class Linear(nn.Module):
 class Silent:
     """An objective, half of the total, that is always content."""
 
-    alpha, needs, reduction = 0.5, frozenset({"logits"}), "rows"
+    alpha, weight, needs, reduction = 0.5, 1.0, frozenset({"logits"}), "rows"
+    student_taps = teacher_taps = ()
 
     def __call__(self, student: Any, teacher: Any, batch: Any) -> Tensor:
         return student.logits.sum(1) * 0
@@ -66,6 +67,7 @@ def of_batch(
     loss = BatchLoss(
         model=model,
         labels=labels,
+        train_rows=np.arange(len(labels)),
         workload=Workload().build(),
         params=TrainParams(label_smoothing=smoothing),
         views=views,
