@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Severity = Literal["critical", "warning", "info"]
 Direction = Literal["higher", "lower"]
 ColumnKind = Literal["integer", "real", "text"]
+LabelKind = Literal["classes", "numbers"]
+"""classes: one of C, int64 [N], UNLABELLED where there is none; numbers: float32 [N, D], NaN where there is none."""
 SPLITS = ("train", "validation", "test", "transfer")
 """A split's number is its place here. Transfer samples teach the student alone: no teacher has seen them."""
 UNLABELLED = -1
@@ -294,12 +296,50 @@ class ObjectiveParams(PluginParams):
         raise NotImplementedError
 
 
-class Workload(Protocol):
-    """A kind of task: its hard-label loss, metrics and expectations."""
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A figure of merit: what people call it, which way is better, and how it is written."""
 
-    directions: ClassVar[Mapping[str, Direction]]
-    """Every metric, and whether more or less of it is better."""
+    title: str
+    better: Direction
+    unit: Literal["share", "nats", ""] = ""
+    """share: 0..1, written in percent; nothing: a plain number, such as an error in the labels' own unit."""
+    of_rows: Literal["share", "mean", "root_mean"] | None = None
+    """How it follows from its `row_scores`: the share of those that are 1 (the others are 0), their mean, or its root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Long-form rows for plots and for people."""
+
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[str | float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What an evaluation tells beside the measures."""
+
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-able, beside the arms in metrics.json; the report shows those it knows: per_class."""
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    """Each becomes NAME.csv; the report draws those it knows: confusion, reliability, predictions."""
+
+
+class Workload(Protocol):
+    """A kind of task: what its labels are, its hard-label loss, measures and expectations.
+
+    Outputs are what a model says, [N, C] logits of classes or [N, D] numbers in the labels' own unit. *labels* are as
+    in LabelKind; where a method takes them, all N are there.
+    """
+
+    labels: ClassVar[LabelKind]
+    measures: ClassVar[Mapping[str, Measure]]
+    """Every metric, in the order of tables."""
     primary_metric: ClassVar[str]
+    """One of the measures that have row scores."""
+    fidelity_measures: ClassVar[Mapping[str, Measure]]
+    """How near a student is to its teacher, whether or not either is right."""
     columns: ClassVar[Mapping[str, ColumnKind]]
     """What `describe` gives, in this order."""
 
@@ -311,12 +351,24 @@ class Workload(Protocol):
         """What every data version of this kind must satisfy, on the table with one row a sample."""
         ...
 
-    def hard_label_loss(self, logits: Tensor, labels: Tensor, *, label_smoothing: float) -> Tensor:
-        """[N, C], [N] -> [N]."""
+    def hard_label_loss(self, outputs: Tensor, labels: Tensor, *, label_smoothing: float) -> Tensor:
+        """[N, C], [N] or [N, D], [N, D] -> [N]."""
         ...
 
-    def metrics(self, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Mapping[str, float]:
-        """[N, C], [N] -> a value for each of `directions`."""
+    def metrics(self, outputs: NDArray[np.float32], labels: NDArray[Any]) -> Mapping[str, float]:
+        """A value for each of `measures`."""
+        ...
+
+    def row_scores(self, outputs: NDArray[np.float32], labels: NDArray[Any]) -> Mapping[str, NDArray[np.float64]]:
+        """[N] each, for paired comparisons: one for each of `measures` with `of_rows`."""
+        ...
+
+    def fidelity(self, outputs: NDArray[np.float32], teacher: NDArray[np.float32]) -> Mapping[str, float]:
+        """A value for each of `fidelity_measures`."""
+        ...
+
+    def details(self, outputs: Mapping[str, NDArray[np.float32]], labels: NDArray[Any], data: DataSpec) -> Details:
+        """Of all arms together, *outputs* by the arm's name; one of them is the student."""
         ...
 
     def tiny(self, *, seed: int) -> DecodedSamples:
@@ -324,10 +376,16 @@ class Workload(Protocol):
         ...
 
 
+def directions(workload: Workload) -> Mapping[str, Direction]:
+    """Every metric of *workload*, and whether more or less of it is better."""
+    return {name: measure.better for name, measure in workload.measures.items()}
+
+
 class WorkloadParams(PluginParams):
     """A workload: a file in components/workloads/."""
 
-    def build(self) -> Workload:
+    def build(self, data: DataSpec | None = None) -> Workload:
+        """For the labels of *data*; without it a loss that depends on their spread takes them as they are."""
         raise NotImplementedError
 
 

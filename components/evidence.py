@@ -38,11 +38,12 @@ def champion_evidence(
 
     packed = open_packed(data)
     holdout = holdout_of(packed)
+    workload = params.workload.build(packed.spec)
     logits = predict_logits(load_registered(champion.uri, settings.tracking_uri), packed.samples, holdout.rows)
     return Evidence(
         model_digest=champion.digest or champion.uri,
         holdout_digest=holdout.digest,
-        metrics=_scores(score(logits, holdout.labels, None, params)),
+        metrics=_scores(score(workload, logits, holdout.labels, None, params.evaluate)),
     )
 
 

@@ -250,12 +250,6 @@ class WeightsTeacher(Frozen):
 TeacherSource = Annotated[Union[TrainedTeacher, MlflowTeacher, WeightsTeacher], Field(discriminator="kind")]
 
 
-class FloorParams(Frozen):
-    """What a teacher must reach on the validation split before it may teach."""
-
-    accuracy: Share = Field(0.0, description="smallest validation accuracy")
-
-
 class TeacherParams(Frozen):
     """The large, slow, accurate model."""
 
@@ -263,7 +257,10 @@ class TeacherParams(Frozen):
     model: ModelChoice = Field(description="the teacher's architecture; with kind: mlflow, the program brings its own")
     train: TrainParams = Field(default_factory=TrainParams, description="how the teacher is trained, with kind: train")
     views: ViewParams = Field(default_factory=ViewParams, description="augmentations of the teacher's own training")
-    floor: FloorParams = Field(default_factory=FloorParams)
+    floor: Mapping[str, float] = Field(
+        default_factory=dict,
+        description="metric: what the teacher must reach on validation before it may teach, in the metric's direction",
+    )
     seed: int = Field(0, ge=0, description="of the teacher's initial weights, shuffling and dropout")
 
 
@@ -325,7 +322,6 @@ class StudentParams(Frozen):
 class EvaluateParams(Frozen):
     """The one look at the test split."""
 
-    calibration_bins: int = Field(15, ge=2, description="bins of the calibration error (ECE), of equal width")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="level of the intervals")
     bootstrap_resamples: int = Field(
         2000, ge=100, description="resamples of the test split for intervals of differences"
@@ -373,13 +369,23 @@ class Params(Frozen):
 
 
 def _contradictions(params: Params) -> Iterator[str]:
-    metrics = params.workload.build().directions
-    if params.gate.metric not in metrics:
-        yield f"gate.metric {params.gate.metric!r} is not a metric of this workload (it has: {', '.join(sorted(metrics))})"
+    yield from _unknown_metrics(params)
     if params.student.model == params.teacher.model and highest(params.student.objective.alpha) > 0:
         yield "student.model is the teacher's own model: there is nothing to make smaller"
     if params.teacher.source.kind != "train" and params.teacher.train != TrainParams():
         yield f"teacher.train is set, but teacher.source.kind is {params.teacher.source.kind!r}: nothing would be trained"
+
+
+def _unknown_metrics(params: Params) -> Iterator[str]:
+    measures = params.workload.build().measures
+    known = f"is not a metric of this workload (it has: {', '.join(sorted(measures))})"
+    if params.gate.metric not in measures:
+        yield f"gate.metric {params.gate.metric!r} {known}"
+    for name, bound in params.teacher.floor.items():
+        if name not in measures:
+            yield f"teacher.floor: {name!r} {known}"
+        elif measures[name].unit == "share" and not 0 <= bound <= 1:
+            yield f"teacher.floor.{name} is a share and must lie between 0 and 1 (is {bound:g})"
 
 
 def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from components.artifacts.artifact import MEASURED, Artifact, Manifest
-from components.report.table import interval, percent
+from components.report.table import value_interval, written
 from components.tracking import DatasetRef, MetricPoint, RunSpec, epoch_metrics, flatten, system_metrics
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ DOCUMENTS = {
     "soft_targets": ("soft_targets.json", "quality.json"),
     "baseline": ("model.json", "metrics.json"),
     "student": ("model.json", "metrics.json"),
-    "evaluate": ("metrics.json", "confusion.csv", "reliability.csv", f"{MEASURED}/latency.json"),
+    "evaluate": ("metrics.json", "*.csv", f"{MEASURED}/latency.json"),
     "export": ("parity.json",),
 }
-"""Files and folders of each step's artifact that are worth a look in MLflow."""
+"""Files and folders of each step's artifact that are worth a look in MLflow, as glob patterns."""
 RESULTS = {
     "data": "data.json",
     "validate": "result.json",
@@ -89,7 +89,9 @@ def step_record(artifact: Artifact, lineage: Lineage, draw: Callable[[Path], Non
         metrics=(*_values(artifact, start_ms), *_course(artifact, start_ms), *_load(artifact, start_ms)),
         dataset=lineage.dataset,
         artifacts=[
-            (artifact.file(name), _folder(name)) for name in DOCUMENTS[artifact.kind] if artifact.file(name).exists()
+            (found, _folder(found.name))
+            for pattern in DOCUMENTS[artifact.kind]
+            for found in sorted(artifact.root.glob(pattern))
         ],
         draw=draw,
         start_ms=start_ms,
@@ -149,27 +151,29 @@ def decision_record(report: ReportData, lineage: Lineage, draw: Callable[[Path],
 def student_note(report: ReportData) -> str:
     """What a registered student is and how well it did, for the list of versions; Markdown."""
     params, metrics = report.params, report.metrics
-    objective, size = params.student.objective, metrics["student"]["num_parameters"]
+    size = metrics["student"]["num_parameters"]
+    name, measure = report.primary
     ratio = metrics["teacher"]["num_parameters"] / size
     return (
         f"{params.student.model.name} with {size:,} parameters, {ratio:.1f} times fewer than its teacher "
-        f"({params.teacher.model.name}); objective {objective.in_words()}. "
-        f"{_test_accuracy(report, 'student')}; its teacher "
-        f"{percent(metrics['teacher']['accuracy'])}, the same model on hard labels alone "
-        f"{percent(metrics['baseline']['accuracy'])}."
+        f"({params.teacher.model.name}); objective {params.student.objective.in_words()}. "
+        f"{_test_score(report, 'student')}; its teacher {written(measure, metrics['teacher'][name])}, "
+        f"the same model on hard labels alone {written(measure, metrics['baseline'][name])}."
     )
 
 
 def teacher_note(report: ReportData) -> str:
     """What a registered teacher is and how well it did, for the list of versions; Markdown."""
     size = report.metrics["teacher"]["num_parameters"]
-    return f"{report.params.teacher.model.name} with {size:,} parameters. {_test_accuracy(report, 'teacher')}."
+    return f"{report.params.teacher.model.name} with {size:,} parameters. {_test_score(report, 'teacher')}."
 
 
-def _test_accuracy(report: ReportData, arm: str) -> str:
+def _test_score(report: ReportData, arm: str) -> str:
     found, data = report.metrics[arm], report.params.data
+    name, measure = report.primary
+    span = value_interval(measure, found[f"{name}_low"], found[f"{name}_high"])
     return (
-        f"Test accuracy {percent(found['accuracy'])} ({interval(100 * found['accuracy_low'], 100 * found['accuracy_high'])}) "
+        f"Test {measure.title} {written(measure, found[name])} ({span}) "
         f"on {report.metrics['holdout']['num_rows']:,} samples of {data.path} at {data.revision}"
     )
 

@@ -29,7 +29,6 @@ NAMES = {
     "loss_total": "loss",
     "loss_distillation": "distillation",
     "loss_hard": "hard",
-    "validation_accuracy": "accuracy",
 }
 PLAIN = str.maketrans({"✓": "*", "·": "-", "…": "...", "━": "=", "─": "-"})
 STOPPING = "stopping at the next safe point (press Ctrl-C again to stop now)"
@@ -302,7 +301,7 @@ def _pairs(values: Mapping[str, float]) -> tuple[list[str], list[float]]:
 
 
 def _value(name: str, value: float) -> str:
-    label = NAMES.get(name, name.replace("_", " "))
+    label = NAMES.get(name, name.removeprefix("validation_").replace("_", " "))
     if label.endswith("accuracy"):
         return f"{label} {value:.1%}"
     return f"{label} {value:.3f}" if 0.01 <= abs(value) < 100 else f"{label} {value:.3g}"

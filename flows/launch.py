@@ -66,7 +66,7 @@ def _last_words(console: Console, params: Params, verdict: Verdict, endpoints: E
     assert evaluation is not None
     console.print()
     console.print(to_rich(final_table(ReportData(artifacts={"evaluate": evaluation}, params=params))))
-    console.print(f"{find(evaluation.read_json('metrics.json')).headline}.\n", highlight=False)
+    console.print(f"{find(evaluation.read_json('metrics.json'), params.workload.build()).headline}.\n", highlight=False)
     colour = "green" if verdict.exit_code == 0 else "yellow"
     console.print(
         f"[bold {colour}]{verdict.student.name} version {verdict.student.version}: {verdict.decision.summary()}[/]"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.artifacts.artifact import write_json
+from components.contracts import Workload
 from components.errors import BadInputError
 from flows.run import Run, code_version, open_run
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 STEPS = ("data", "validate", "teacher", "soft_targets", "baseline", "student", "evaluate")
 ARMS = {"teacher": "teacher", "baseline": "hard-label student", "student": "distilled student"}
-METRICS = {"accuracy": "accuracy", "nll": "NLL", "ece": "ECE", "agreement_with_teacher": "agreement"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def repeat(params_file: Path, overrides: Sequence[str], *, seeds: int, name: str
     return {
         "name": name,
         "seeds": list(range(seeds)),
-        **summary(per_seed),
+        **summary(per_seed, runs[0].params.workload.build()),
         "minutes": (time.monotonic() - began) / 60,
         "cached_steps": sum(outcome.cached for run in runs for outcome in run.outcomes.values()),
         "machine": _machine(runs[0]),
@@ -90,22 +90,24 @@ def _one(params_file: Path, overrides: Sequence[str], name: str) -> Run:
     return run
 
 
-def summary(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Metrics of each seed -> each arm's spread and parameters, and distilled - hard labels of every metric."""
+def summary(per_seed: Sequence[Mapping[str, Any]], workload: Workload) -> dict[str, Any]:
+    """Metrics of each seed -> each arm's spread and parameters, and distilled - hard labels of every measure."""
+    titles = {name: measure.title for name, measure in {**workload.measures, **workload.fidelity_measures}.items()}
     arms = {
-        arm: {metric: _plain(spread([found[arm][metric] for found in per_seed])) for metric in METRICS} for arm in ARMS
+        arm: {metric: _plain(spread([found[arm][metric] for found in per_seed])) for metric in titles} for arm in ARMS
     }
     differences = {
         metric: _plain(
             paired_difference([f["student"][metric] for f in per_seed], [f["baseline"][metric] for f in per_seed])
         )
-        for metric in METRICS
+        for metric in titles
     }
     return {
+        "measures": titles,
         "arms": arms,
         "num_parameters": {arm: per_seed[0][arm]["num_parameters"] for arm in ARMS},
         "student_minus_baseline": differences,
-        "per_seed": [{arm: {m: found[arm][m] for m in METRICS} for arm in ARMS} for found in per_seed],
+        "per_seed": [{arm: {m: found[arm][m] for m in titles} for arm in ARMS} for found in per_seed],
     }
 
 
@@ -126,12 +128,13 @@ def _machine(run: Run) -> dict[str, Any]:
 
 def table_rows(result: Mapping[str, Any]) -> list[list[str]]:
     """A row an arm, and one for the difference; the first is the header."""
-    rows = [["", *METRICS.values(), "parameters"]]
+    titles = result["measures"]
+    rows = [["", *titles.values(), "parameters"]]
     for arm, title in ARMS.items():
         found = result["arms"][arm]
-        cells = [_cell(found[metric], alone=arm == "teacher") for metric in METRICS]
+        cells = [_cell(found[metric], alone=arm == "teacher") for metric in titles]
         rows.append([title, *cells, f"{result['num_parameters'][arm]:,}"])
-    return [*rows, ["distilled - hard labels", *map(_interval, result["student_minus_baseline"].values()), ""]]
+    return [*rows, ["distilled - hard labels", *(_interval(result["student_minus_baseline"][m]) for m in titles), ""]]
 
 
 def _cell(found: Mapping[str, Any], *, alone: bool) -> str:

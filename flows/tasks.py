@@ -22,6 +22,7 @@ from prefect.utilities.annotations import quote
 from components import records, registry, tracking
 from components.artifacts import ledger
 from components.artifacts.ledger import Saved, Saving
+from components.contracts import directions
 from components.errors import PotstillError, ServerError
 from components.evidence import champion_evidence, student_evidence
 from components.gate import Decision, decide
@@ -294,7 +295,7 @@ def _judge(run: Run, versions: Versions) -> Decision:
     candidate = student_evidence(run.artifacts())
     data = run.artifacts()["data"]
     evidence = champion_evidence(champion, candidate, data, run.params, run.settings) if champion else None
-    decision = decide(candidate, evidence, run.params.gate, run.params.workload.build().directions)
+    decision = decide(candidate, evidence, run.params.gate, directions(run.params.workload.build()))
     get_run_logger().info(decision.summary())
     return decision
 

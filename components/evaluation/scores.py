@@ -3,62 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.contracts import Workload
-from components.evaluation import fidelity, metrics, statistics
-from components.evaluation.metrics import Floats
-from components.params import Params
+from components.contracts import Measure, Workload
+from components.evaluation import statistics
+from components.params import EvaluateParams
 
-Logits = NDArray[np.float32]
-Labels = NDArray[np.int64]
+Outputs = NDArray[np.float32]
+Floats = NDArray[np.float64]
 
 
-def score(logits: Logits, labels: Labels, teacher_logits: Logits | None, params: Params) -> dict[str, float]:
-    """The workload's metrics, the interval of the accuracy, and the fidelity to a teacher if its logits are given.
+def score(
+    workload: Workload, outputs: Outputs, labels: NDArray[Any], teacher: Outputs | None, chosen: EvaluateParams
+) -> dict[str, float]:
+    """The workload's metrics, the interval of the primary one, and the fidelity to a teacher if its outputs are given.
 
-    logits [N, C], labels [N] without UNLABELLED, teacher_logits [N, C] or None.
+    outputs [N, C], labels of all N rows, teacher [N, C] or None.
     """
-    workload: Workload = params.workload.build()
-    values = {**workload.metrics(logits, labels), **_calibration(logits, labels, params)}
-    interval = _accuracy_interval(logits, labels, params)
-    values |= {"accuracy_low": interval.low, "accuracy_high": interval.high}
-    if teacher_logits is not None:
-        values["agreement_with_teacher"] = fidelity.agreement(logits, teacher_logits)
-        values["kl_to_teacher"] = fidelity.mean_kl(teacher_logits, logits)
-    return values
+    primary = workload.primary_metric
+    interval = _interval(workload.measures[primary], workload.row_scores(outputs, labels)[primary], chosen)
+    values = {**workload.metrics(outputs, labels), f"{primary}_low": interval.low, f"{primary}_high": interval.high}
+    return values if teacher is None else {**values, **workload.fidelity(outputs, teacher)}
 
 
-def compare(first: Logits, second: Logits, labels: Labels, params: Params) -> dict[str, Any]:
-    """first - second, paired row by row: accuracy and NLL with bootstrap intervals, and the exact McNemar p-value."""
-    first_right, second_right = metrics.right(first, labels), metrics.right(second, labels)
-    first_only = int((first_right & ~second_right).sum())
-    second_only = int((second_right & ~first_right).sum())
+def compare(
+    workload: Workload, first: Outputs, second: Outputs, labels: NDArray[Any], chosen: EvaluateParams
+) -> dict[str, Any]:
+    """first - second, paired row by row: each metric that has row scores, with its bootstrap interval.
+
+    Where the primary metric is a share of right rows, also the discordant rows and the exact McNemar p-value.
+    """
+    ours, theirs = workload.row_scores(first, labels), workload.row_scores(second, labels)
+    differences = {name: _difference(workload.measures[name], ours[name], theirs[name], chosen) for name in ours}
+    primary = workload.primary_metric
+    if workload.measures[primary].of_rows != "share":
+        return differences
+    return {**differences, **_discordant(ours[primary], theirs[primary])}
+
+
+def _interval(measure: Measure, scores: Floats, chosen: EvaluateParams) -> statistics.Interval:
+    if measure.of_rows == "share":
+        return statistics.wilson_interval(int(scores.sum()), len(scores), confidence=chosen.confidence)
+    return statistics.bootstrap_interval(scores, root=measure.of_rows == "root_mean", **_bootstrap(chosen))
+
+
+def _difference(measure: Measure, first: Floats, second: Floats, chosen: EvaluateParams) -> dict[str, float]:
+    root = measure.of_rows == "root_mean"
+    interval = statistics.paired_bootstrap_interval(first, second, root=root, **_bootstrap(chosen))
+    difference = sqrt(first.mean()) - sqrt(second.mean()) if root else float((first - second).mean())
+    return {"difference": difference, "low": interval.low, "high": interval.high}
+
+
+def _discordant(first_right: Floats, second_right: Floats) -> Mapping[str, float]:
+    first_only, second_only = int((first_right > second_right).sum()), int((second_right > first_right).sum())
     return {
-        "accuracy": _difference(first_right.astype(np.float64), second_right.astype(np.float64), params),
-        "nll": _difference(metrics.nll_rows(first, labels), metrics.nll_rows(second, labels), params),
         "first_only_right": first_only,
         "second_only_right": second_only,
         "mcnemar_p_value": statistics.mcnemar_p_value(first_only, second_only),
     }
 
 
-def _calibration(logits: Logits, labels: Labels, params: Params) -> Mapping[str, float]:
-    bins = params.evaluate.calibration_bins
-    return {"ece": metrics.expected_calibration_error(logits, labels, bins=bins)}
-
-
-def _accuracy_interval(logits: Logits, labels: Labels, params: Params) -> statistics.Interval:
-    right = metrics.right(logits, labels)
-    return statistics.wilson_interval(int(right.sum()), len(right), confidence=params.evaluate.confidence)
-
-
-def _difference(first: Floats, second: Floats, params: Params) -> dict[str, float]:
-    chosen = params.evaluate
-    interval = statistics.paired_bootstrap_interval(
-        first, second, confidence=chosen.confidence, resamples=chosen.bootstrap_resamples, seed=chosen.seed
-    )
-    return {"difference": float((first - second).mean()), "low": interval.low, "high": interval.high}
+def _bootstrap(chosen: EvaluateParams) -> dict[str, Any]:
+    return {"confidence": chosen.confidence, "resamples": chosen.bootstrap_resamples, "seed": chosen.seed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
@@ -40,6 +41,19 @@ def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) ->
     return Interval(min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share))
 
 
+def bootstrap_interval(
+    scores: NDArray[np.floating], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0, root: bool = False
+) -> Interval:
+    """Percentile interval of mean(scores), or with *root* of its square root; [N].
+
+    Efron and Tibshirani, "An introduction to the bootstrap" (1993), ch. 13. The generator is counter-based (Philox):
+    the seed alone fixes the interval.
+    """
+    values = _rows_of(scores)
+    means = [_statistic(values[rows], root) for rows in _resampled(len(values), resamples, seed)]
+    return _percentiles(means, confidence)
+
+
 def paired_bootstrap_interval(
     first: NDArray[np.floating],
     second: NDArray[np.floating],
@@ -47,21 +61,44 @@ def paired_bootstrap_interval(
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
+    root: bool = False,
 ) -> Interval:
-    """Percentile interval of mean(first - second), where both were measured on the same N rows; [N], [N].
+    """As `bootstrap_interval`, of mean(first) - mean(second), where both were measured on the same N rows; [N], [N].
 
-    Resampling rows keeps the pairing, so what is hard for both arms cancels. Efron and Tibshirani, "An
-    introduction to the bootstrap" (1993), ch. 13; Koehn (EMNLP 2004) for paired system comparison. The
-    generator is counter-based (Philox): the seed alone fixes the interval.
+    Resampling rows keeps the pairing, so what is hard for both arms cancels; Koehn (EMNLP 2004) for paired system
+    comparison. With *root*, of the difference of the roots of both means.
     """
-    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    if differences.ndim != 1 or not len(differences):
-        shapes = f"{np.shape(first)} and {np.shape(second)}"
-        raise BadInputError(f"a paired difference needs two [N] arrays with N > 0, not {shapes}")
+    first, second = _rows_of(first), _rows_of(second)
+    if len(first) != len(second):
+        raise BadInputError(f"a paired difference needs two arrays of one length, not {len(first)} and {len(second)}")
+    if not root:
+        return bootstrap_interval(first - second, confidence=confidence, resamples=resamples, seed=seed)
+    differences = [
+        _statistic(first[rows], root) - _statistic(second[rows], root)
+        for rows in _resampled(len(first), resamples, seed)
+    ]
+    return _percentiles(differences, confidence)
+
+
+def _rows_of(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1 or not len(values):
+        raise BadInputError(f"a bootstrap needs scores [N] with N > 0, not {values.shape}")
+    return values
+
+
+def _resampled(num_rows: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
     generator = np.random.Generator(np.random.Philox(key=seed))
-    rows = len(differences)
-    means = [differences[generator.integers(0, rows, size=rows)].mean() for _ in range(resamples)]
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return (generator.integers(0, num_rows, size=num_rows) for _ in range(resamples))
+
+
+def _statistic(values: NDArray[np.float64], root: bool) -> float:
+    mean = float(values.mean())
+    return sqrt(mean) if root else mean
+
+
+def _percentiles(values: Sequence[float], confidence: float) -> Interval:
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high))
 
 

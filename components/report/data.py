@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from components.artifacts.artifact import Artifact
+from components.contracts import Measure, Workload
 from components.gate import Decision
 from components.params import Params
 from components.schedules import value_at
@@ -55,6 +57,16 @@ class ReportData:
         return values
 
     @property
+    def workload(self) -> Workload:
+        return self.params.workload.build()
+
+    @property
+    def primary(self) -> tuple[str, Measure]:
+        """The metric that arms are compared by, and what it is."""
+        name = self.workload.primary_metric
+        return name, self.workload.measures[name]
+
+    @property
     def temperature(self) -> float:
         """Of the objective, at the end of the training; 4 where it has none."""
         return value_at(getattr(self.params.student.objective, "temperature", 4.0), 1.0)
@@ -75,6 +87,14 @@ class ReportData:
     def logits(self, arm: str) -> NDArray[np.float32]:
         """[N, C] on the holdout."""
         return self.array(f"logits_{arm}.npy")
+
+    def table(self, name: str) -> Sequence[Mapping[str, str]]:
+        """The rows of one of the workload's tables; none if it has no such table."""
+        path = self.evaluation.file(f"{name}.csv")
+        if not path.exists():
+            return ()
+        with path.open(encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
 
     def array(self, name: str) -> NDArray[Any]:
         import numpy as np

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from components.report.table import SPACE, percent, signed, signed_interval
+from components.contracts import Measure, Workload
+from components.report.table import SPACE, change_interval, changed, written
 
 Verdict = Literal["gain", "loss", "nothing"]
 
@@ -20,76 +21,98 @@ class Finding:
     sentences: tuple[str, ...]
 
 
-def find(metrics: Mapping[str, Any]) -> Finding:
+def find(metrics: Mapping[str, Any], workload: Workload) -> Finding:
     """Judge the paired difference of distilled and hard labels in metrics.json."""
-    change = metrics["differences"]["student_minus_baseline"]
-    verdict = _verdict(change["accuracy"], better=1)
-    return Finding(verdict, _headline(verdict, change["accuracy"]), tuple(_sentences(metrics, change, verdict)))
+    name, change = workload.primary_metric, metrics["differences"]["student_minus_baseline"]
+    measure = workload.measures[name]
+    verdict = _verdict(change[name], measure)
+    sentences = tuple(_sentences(metrics, change, workload, verdict))
+    return Finding(verdict, _headline(verdict, change[name], measure), sentences)
 
 
-def _verdict(difference: Mapping[str, float], *, better: int) -> Verdict:
-    """*better*: 1 where more is better, -1 where less is; an interval that touches zero shows nothing."""
-    if difference["low"] > 0:
-        return "gain" if better > 0 else "loss"
-    if difference["high"] < 0:
-        return "loss" if better > 0 else "gain"
-    return "nothing"
+def _sign(measure: Measure) -> int:
+    return 1 if measure.better == "higher" else -1
 
 
-def _headline(verdict: Verdict, accuracy: Mapping[str, float]) -> str:
-    points = f"{abs(100 * accuracy['difference']):.2f} points"
+def _verdict(difference: Mapping[str, float], measure: Measure) -> Verdict:
+    """An interval that touches zero shows nothing."""
+    low, high = sorted(_sign(measure) * difference[end] for end in ("low", "high"))
+    return "gain" if low > 0 else "loss" if high < 0 else "nothing"
+
+
+def _headline(verdict: Verdict, change: Mapping[str, float], measure: Measure) -> str:
+    moved = changed(measure, abs(change["difference"])).removeprefix("+")
+    more_is_better = measure.better == "higher"
     if verdict == "gain":
-        return f"Distillation raised accuracy by {points}"
+        return f"Distillation {'raised' if more_is_better else 'lowered'} {measure.title} by {moved}"
     if verdict == "loss":
-        return f"Distillation cost {points} of accuracy: the hard labels alone serve this student better"
-    return "No measurable gain in accuracy on this data"
+        cost = f"cost {moved} of {measure.title}" if more_is_better else f"raised {measure.title} by {moved}"
+        return f"Distillation {cost}: the hard labels alone serve this student better"
+    return f"No measurable gain in {measure.title} on this data"
 
 
-def _sentences(metrics: Mapping[str, Any], change: Mapping[str, Any], verdict: Verdict) -> Iterator[str]:
-    yield _accuracy_sentence(metrics, change)
-    if verdict == "gain" and (share := _gap_closed(metrics)) is not None:
+def _sentences(
+    metrics: Mapping[str, Any], change: Mapping[str, Any], workload: Workload, verdict: Verdict
+) -> Iterator[str]:
+    primary = workload.primary_metric
+    yield _primary_sentence(metrics, change, primary, workload.measures[primary])
+    if verdict == "gain" and (share := _gap_closed(metrics, primary, workload.measures[primary])) is not None:
         yield f"That closes {100 * share:.0f}{SPACE}% of the gap between the hard-label student and the teacher."
-    yield _nll_sentence(change["nll"])
-    yield _agreement_sentence(metrics)
+    for name, measure in workload.measures.items():
+        if name in change and name != primary:
+            yield _further_sentence(change[name], measure)
+    for name, measure in list(workload.fidelity_measures.items())[:1]:
+        yield _fidelity_sentence(metrics, name, measure)
     yield (
         "The intervals speak about other test samples of the same kind. They say nothing about other seeds: "
         "here each arm was trained once."
     )
 
 
-def _accuracy_sentence(metrics: Mapping[str, Any], change: Mapping[str, Any]) -> str:
-    accuracy = change["accuracy"]
-    span = signed_interval(100 * accuracy["low"], 100 * accuracy["high"])
+def _primary_sentence(metrics: Mapping[str, Any], change: Mapping[str, Any], name: str, measure: Measure) -> str:
+    found = change[name]
+    span = change_interval(measure, found["low"], found["high"])
     level = f"{100 * metrics['confidence']:g}{SPACE}%"
-    zero = ", which includes zero" if accuracy["low"] <= 0 <= accuracy["high"] else ""
+    zero = ", which includes zero" if found["low"] <= 0 <= found["high"] else ""
+    student, baseline = (written(measure, metrics[arm][name]) for arm in ("student", "baseline"))
     return (
-        f"On the same {metrics['holdout']['num_rows']:,} test samples the distilled student scored "
-        f"{percent(metrics['student']['accuracy'])} and the hard-label student {percent(metrics['baseline']['accuracy'])}: "
-        f"{signed(100 * accuracy['difference'])} points, {level} interval {span}{zero}. "
-        f"{change['first_only_right']} samples only the distilled student got right, {change['second_only_right']} only the "
+        f"On the same {metrics['holdout']['num_rows']:,} test samples the distilled student's {measure.title} is {student} "
+        f"and the hard-label student's {baseline}: {changed(measure, found['difference'])}, {level} interval "
+        f"{span}{zero}.{_discordant(change)}"
+    )
+
+
+def _discordant(change: Mapping[str, Any]) -> str:
+    """Where samples are right or wrong."""
+    if "mcnemar_p_value" not in change:
+        return ""
+    return (
+        f" {change['first_only_right']} samples only the distilled student got right, {change['second_only_right']} only the "
         f"other (McNemar, p {_p_value(change['mcnemar_p_value'])})."
     )
 
 
-def _nll_sentence(nll: Mapping[str, float]) -> str:
-    span = signed_interval(nll["low"], nll["high"], 3)
+def _further_sentence(change: Mapping[str, float], measure: Measure) -> str:
     words = {
-        "gain": "Its probabilities are better than the hard-label student's",
-        "loss": "Its probabilities are worse than the hard-label student's",
-        "nothing": "Its probabilities are neither measurably better nor worse",
+        "gain": "better than the hard-label student's",
+        "loss": "worse than the hard-label student's",
+        "nothing": "neither measurably better nor worse",
     }
-    return f"{words[_verdict(nll, better=-1)]}: negative log-likelihood {signed(nll['difference'], 3)} ({span})."
+    span = change_interval(measure, change["low"], change["high"])
+    return (
+        f"Its {measure.title} is {words[_verdict(change, measure)]}: {changed(measure, change['difference'])} ({span})."
+    )
 
 
-def _agreement_sentence(metrics: Mapping[str, Any]) -> str:
-    ours, theirs = (metrics[arm]["agreement_with_teacher"] for arm in ("student", "baseline"))
-    return f"It agrees with the teacher on {percent(ours)} of the samples; the hard-label student does on {percent(theirs)}."
+def _fidelity_sentence(metrics: Mapping[str, Any], name: str, measure: Measure) -> str:
+    ours, theirs = (written(measure, metrics[arm][name]) for arm in ("student", "baseline"))
+    return f"Its {measure.title} is {ours}; the hard-label student's is {theirs}."
 
 
-def _gap_closed(metrics: Mapping[str, Any]) -> float | None:
+def _gap_closed(metrics: Mapping[str, Any], name: str, measure: Measure) -> float | None:
     """Share of the teacher's lead over hard labels that distillation made up; None where it has none."""
-    gap = metrics["teacher"]["accuracy"] - metrics["baseline"]["accuracy"]
-    return (metrics["student"]["accuracy"] - metrics["baseline"]["accuracy"]) / gap if gap > 0 else None
+    teacher, baseline, student = (_sign(measure) * metrics[arm][name] for arm in ("teacher", "baseline", "student"))
+    return (student - baseline) / (teacher - baseline) if teacher > baseline else None
 
 
 def _p_value(p: float) -> str:

@@ -65,7 +65,7 @@ def write_plots(folder: Path, report: ReportData) -> tuple[Path, ...]:
 
 def to_markdown(report: ReportData) -> str:
     """The decision, the table, the finding and where to look: what fits in a Prefect artifact or a pull request."""
-    finding = find(report.metrics)
+    finding = find(report.metrics, report.workload)
     decided = [f"**{_headline(report.decision)}**", "", *_reason_lines(report.decision), ""] if report.decision else []
     found = [f"**{finding.headline}.**", "", *(f"- {sentence}" for sentence in finding.sentences)]
     links = [f"[{text}]({address})" for text, address, can_be_followed in _links(report.links) if can_be_followed]
@@ -75,10 +75,15 @@ def to_markdown(report: ReportData) -> str:
 
 
 def example_figures(report: ReportData) -> dict[str, Figure]:
-    """File name without ending -> the samples on which student and teacher disagree, softened by the temperature."""
+    """File name without ending -> the samples on which student and teacher disagree, softened by the temperature.
+
+    None where the labels are no classes.
+    """
     from components.report.disagreements import disagreements
     from components.report.plots import soft_example
 
+    if "per_class" not in report.metrics:
+        return {}
     found = disagreements(report)
     names = [entry["class_name"] for entry in report.metrics["per_class"]]
     samples = _pictures(report, [one.row for one in found])
@@ -122,9 +127,9 @@ def _html(report: ReportData, drawn: Mapping[str, Figure], examples: Mapping[str
         subtitle=_subtitle(report),
         decision=_decision(report.decision),
         table=table.final_table(report),
-        finding=find(report.metrics),
+        finding=find(report.metrics, report.workload),
         sections=list(_sections(report, drawn, examples)),
-        per_class=report.metrics["per_class"],
+        per_class=report.metrics.get("per_class", ()),
         arms=ARMS,
         soft_targets=_soft_targets(report),
         lineage=list(_lineage(report).items()),
@@ -143,12 +148,11 @@ def _title(report: ReportData) -> str:
 
 def _subtitle(report: ReportData) -> str:
     params = report.params
-    objective = params.student.objective
     return " · ".join(
         (
             f"{params.data.path} at {params.data.revision}",
             f"teacher {params.teacher.model.name}, student {params.student.model.name}",
-            f"objective {objective.in_words()}",
+            f"objective {report.params.student.objective.in_words()}",
         )
     )
 
@@ -174,8 +178,14 @@ def _reason_lines(decision: Decision) -> list[str]:
 
 def _sections(report: ReportData, drawn: Mapping[str, Figure], examples: Mapping[str, Figure]) -> Iterator[Section]:
     level = f"{100 * report.metrics['confidence']:g}{table.SPACE}%"
+    name, measure = report.primary
     told = (
-        ("Size, speed and accuracy", f"Bars are {level} intervals of the accuracy.", "accuracy_by", False),
+        (
+            f"Size, speed and {measure.title}",
+            f"Bars are {level} intervals of the {measure.title}.",
+            f"{name}_by",
+            False,
+        ),
         (
             "Learning curves",
             "The validation split is the one to choose parameters on; the table above is about the test split.",
@@ -195,6 +205,7 @@ def _sections(report: ReportData, drawn: Mapping[str, Figure], examples: Mapping
             "confusion",
             False,
         ),
+        ("Predictions", "On the dotted line, a prediction is the label.", "predictions", True),
     )
     for title, caption, prefix, three in told:
         chosen = {name: figure for name, figure in drawn.items() if name.startswith(prefix)}

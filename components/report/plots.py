@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.contracts import Measure
 from components.report.data import ReportData
 from components.report.style import ARMS, INK, Arm
 
@@ -33,13 +34,15 @@ THIN_BIN = 10
 
 def figures(report: ReportData) -> dict[str, Figure]:
     """File name without ending -> figure, in the report's order; what has no data is left out."""
+    name, measure = report.primary
     found = {
         "learning_curve_losses": losses(report.history("student")),
-        "learning_curve_accuracy": validation_accuracy({arm.name: report.history(arm.name) for arm in ARMS}),
-        "accuracy_by_parameters": accuracy_by_parameters(report.metrics),
-        "accuracy_by_latency": accuracy_by_latency(report.metrics, report.latency()),
+        f"learning_curve_{name}": validation_curve({arm.name: report.history(arm.name) for arm in ARMS}, name, measure),
+        f"{name}_by_parameters": by_parameters(report.metrics, name, measure),
+        f"{name}_by_latency": by_latency(report.metrics, report.latency(), name, measure),
         **{f"reliability_{arm.name}": reliability(report, arm) for arm in ARMS},
         "confusion_student": confusion(report),
+        **{f"predictions_{arm.name}": predictions(report, arm) for arm in ARMS},
     }
     return {name: figure for name, figure in found.items() if figure is not None}
 
@@ -67,14 +70,16 @@ def losses(history: Sequence[Mapping[str, Any]]) -> Figure | None:
     return figure
 
 
-def validation_accuracy(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure | None:
-    """Accuracy on the validation split after each epoch, one line an arm that was trained here."""
+def validation_curve(
+    histories: Mapping[str, Sequence[Mapping[str, Any]]], name: str, measure: Measure
+) -> Figure | None:
+    """The metric on the validation split after each epoch, one line an arm that was trained here."""
     if not any(histories.values()):
         return None
-    figure, axes = _figure(WIDE, "Validation accuracy", "epoch", "accuracy (%)")
+    figure, axes = _figure(WIDE, f"Validation {measure.title}", "epoch", _axis_label(measure))
     for arm in ARMS:
-        records = [record for record in histories.get(arm.name, ()) if record.get("validation_accuracy") is not None]
-        points = [(record["epoch"], 100 * record["validation_accuracy"]) for record in records]
+        records = [record for record in histories.get(arm.name, ()) if record.get(f"validation_{name}") is not None]
+        points = [(record["epoch"], _scale(measure) * record[f"validation_{name}"]) for record in records]
         if points:
             line = (0, arm.dashes) if arm.dashes else "-"
             axes.plot(
@@ -86,33 +91,46 @@ def validation_accuracy(histories: Mapping[str, Sequence[Mapping[str, Any]]]) ->
     return figure
 
 
-def accuracy_by_parameters(metrics: Mapping[str, Any]) -> Figure:
-    """Test accuracy with its interval against the number of parameters."""
+def _axis_label(measure: Measure) -> str:
+    unit = {"share": " (%)", "nats": " (nats)", "": ""}[measure.unit]
+    return f"{measure.title}{unit}"
+
+
+def _scale(measure: Measure) -> float:
+    return 100.0 if measure.unit == "share" else 1.0
+
+
+def by_parameters(metrics: Mapping[str, Any], name: str, measure: Measure) -> Figure:
+    """The test metric with its interval against the number of parameters."""
     places = {arm.name: float(metrics[arm.name]["num_parameters"]) for arm in ARMS}
-    return _trade_off(metrics, places, "Accuracy and size", "parameters")
+    return _trade_off(metrics, places, (name, measure), "size", "parameters")
 
 
-def accuracy_by_latency(metrics: Mapping[str, Any], latency: Mapping[str, Any]) -> Figure | None:
-    """Test accuracy with its interval against the median latency at the smallest batch measured."""
+def by_latency(metrics: Mapping[str, Any], latency: Mapping[str, Any], name: str, measure: Measure) -> Figure | None:
+    """The test metric with its interval against the median latency at the smallest batch measured."""
     if not all(latency.get(arm.name) for arm in ARMS):
         return None
     size = min(latency["student"], key=int)
     places = {arm.name: float(latency[arm.name][size]["latency_p50_ms"]) for arm in ARMS}
-    return _trade_off(metrics, places, "Accuracy and latency", f"latency p50 at batch {size} (ms)")
+    return _trade_off(metrics, places, (name, measure), "latency", f"latency p50 at batch {size} (ms)")
 
 
-def _trade_off(metrics: Mapping[str, Any], places: Mapping[str, float], title: str, label: str) -> Figure:
-    figure, axes = _figure(WIDE, title, label, "test accuracy (%)")
+def _trade_off(
+    metrics: Mapping[str, Any], places: Mapping[str, float], primary: tuple[str, Measure], cost: str, cost_label: str
+) -> Figure:
+    name, measure = primary
+    title = measure.title[:1].upper() + measure.title[1:]
+    figure, axes = _figure(WIDE, f"{title} and {cost}", cost_label, f"test {_axis_label(measure)}")
     axes.set_xscale("log")
     for arm, place in zip(ARMS, _apart([places[arm.name] for arm in ARMS]), strict=True):
-        value, low, high = (100 * metrics[arm.name][key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
-        bars = [[value - low], [high - value]]
+        value, low, high = (_scale(measure) * metrics[arm.name][key] for key in (name, f"{name}_low", f"{name}_high"))
+        bars = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
         axes.errorbar(
             [place], [value], yerr=bars, fmt=arm.marker, color=arm.colour, label=arm.title,
             capsize=4, markersize=7, linewidth=1.8,
         )  # fmt: skip
     _room_beside(axes, list(places.values()))
-    _legend(axes, loc="lower right")
+    _legend(axes, loc="lower right" if measure.better == "higher" else "upper right")
     return figure
 
 
@@ -143,37 +161,55 @@ def _plain_numbers(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def reliability(report: ReportData, arm: Arm) -> Figure:
+def reliability(report: ReportData, arm: Arm) -> Figure | None:
     """Accuracy against confidence, a point a bin with its Wilson interval; thin bins are drawn hollow."""
-    from components.evaluation.metrics import reliability_bins
     from components.evaluation.statistics import wilson_interval
 
-    chosen = report.params.evaluate
-    bins = reliability_bins(report.logits(arm.name), report.array("labels.npy"), bins=chosen.calibration_bins)
+    bins = [row for row in report.table("reliability") if row["arm"] == arm.name]
+    if not bins:
+        return None
     figure, axes = _figure(
-        NARROW, f"{arm.title}: ECE {100 * bins.expected_calibration_error:.2f} %", "confidence", "accuracy"
+        NARROW, f"{arm.title}: ECE {100 * report.metrics[arm.name]['ece']:.2f} %", "confidence", "accuracy"
     )
     axes.plot([0, 1], [0, 1], color=INK, alpha=0.4, linewidth=1, linestyle=":")
-    for count, confidence, share in zip(bins.count, bins.confidence, bins.accuracy, strict=True):
-        if count:
-            spread = wilson_interval(round(share * count), int(count), confidence=chosen.confidence)
-            fill = arm.colour if count >= THIN_BIN else "none"
-            axes.errorbar(
-                [confidence], [share], yerr=[[share - spread.low], [spread.high - share]], fmt=arm.marker, color=arm.colour,
-                markerfacecolor=fill, markersize=5, linewidth=1, capsize=2, alpha=1.0 if count >= THIN_BIN else 0.6,
-            )  # fmt: skip
+    for row in bins:
+        count, confidence, share = int(row["num_rows"]), float(row["confidence"]), float(row["accuracy"])
+        spread = wilson_interval(round(share * count), count, confidence=report.params.evaluate.confidence)
+        fill = arm.colour if count >= THIN_BIN else "none"
+        axes.errorbar(
+            [confidence], [share], yerr=[[share - spread.low], [spread.high - share]], fmt=arm.marker, color=arm.colour,
+            markerfacecolor=fill, markersize=5, linewidth=1, capsize=2, alpha=1.0 if count >= THIN_BIN else 0.6,
+        )  # fmt: skip
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     return figure
 
 
-def confusion(report: ReportData) -> Figure:
+def predictions(report: ReportData, arm: Arm) -> Figure | None:
+    """What a model said against the labels, a point a sample and target."""
+    points = [
+        (float(row["label"]), float(row["predicted"])) for row in report.table("predictions") if row["arm"] == arm.name
+    ]
+    if not points:
+        return None
+    figure, axes = _figure(NARROW, arm.title, "label", "predicted")
+    ends = (min(map(min, points)), max(map(max, points)))
+    axes.plot(ends, ends, color=INK, alpha=0.4, linewidth=1, linestyle=":")
+    labels, predicted = zip(*points, strict=True)
+    axes.scatter(labels, predicted, s=12, marker=arm.marker, color=arm.colour, alpha=0.6, linewidths=0)
+    return figure
+
+
+def confusion(report: ReportData) -> Figure | None:
     """The student's predictions by class, as shares of each class; counts are written in where they fit."""
     import numpy as np
 
-    from components.evaluation.metrics import confusion_matrix
-
-    counts = confusion_matrix(report.logits("student"), report.array("labels.npy"))
+    pairs = report.table("confusion")
+    if not pairs:
+        return None
     names = [entry["class_name"] for entry in report.metrics["per_class"]]
+    label = {name: index for index, name in enumerate(names)}
+    counts = np.zeros((len(names), len(names)), dtype=np.int64)
+    np.add.at(counts, ([label[row["class"]] for row in pairs], [label[row["predicted"]] for row in pairs]), 1)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = (4.8, 4.6) if len(names) <= MAX_CLASSES_COUNTED else (6.4, 6.2)
     figure, axes = _figure(size, "Confusion of the distilled student", "predicted", "class", grid=False)

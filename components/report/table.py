@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from components.contracts import Measure, Workload
 from components.report.data import ReportData
 from components.report.style import ARMS, TITLES
 
@@ -42,37 +43,42 @@ class FinalTable:
 
 def final_table(report: ReportData) -> FinalTable:
     """All arms on the test split."""
-    metrics = report.metrics
-    lines = (*_quality(metrics), *_fidelity(metrics), *_size(metrics), *_latency(report.latency()))
+    metrics, workload = report.metrics, report.workload
+    quality = (
+        line for name, measure in workload.measures.items() for line in _quality(metrics, workload, name, measure)
+    )
+    fidelity = (_fidelity(metrics, name, measure) for name, measure in workload.fidelity_measures.items())
+    lines = (*quality, *fidelity, *_size(metrics), *_latency(report.latency()))
     columns = ("", *(arm.title for arm in ARMS), CHANGE)
     return FinalTable(f"On {metrics['holdout']['num_rows']:,} test samples", columns, lines)
 
 
-def _quality(metrics: Mapping[str, Any]) -> Iterator[Line]:
+def _quality(metrics: Mapping[str, Any], workload: Workload, name: str, measure: Measure) -> Iterator[Line]:
+    """The measure, and its intervals where it has any: of the arms if it is the primary one, and of the difference."""
+    values = _each(metrics, name, lambda value: written(measure, value))
+    change = metrics["differences"]["student_minus_baseline"].get(name)
+    if change is None:
+        yield Line(label(measure), values, _change(metrics, name, measure))
+        return
+    yield Line(label(measure), values, changed(measure, change["difference"]))
     level = f"{100 * metrics['confidence']:g}{SPACE}% interval"
-    change = metrics["differences"]["student_minus_baseline"]
-    points = {key: 100 * change["accuracy"][key] for key in ("difference", "low", "high")}
-    yield Line("accuracy", _each(metrics, "accuracy", percent), f"{signed(points['difference'])} points")
-    yield Line(
-        level,
-        tuple(
-            interval(100 * metrics[arm.name]["accuracy_low"], 100 * metrics[arm.name]["accuracy_high"]) for arm in ARMS
-        ),
-        signed_interval(points["low"], points["high"]),
-        detail=True,
+    spans = _spans(metrics, name, measure) if name == workload.primary_metric else ("",) * len(ARMS)
+    yield Line(level, spans, change_interval(measure, change["low"], change["high"]), detail=True)
+
+
+def _spans(metrics: Mapping[str, Any], name: str, measure: Measure) -> tuple[str, ...]:
+    return tuple(
+        value_interval(measure, metrics[arm.name][f"{name}_low"], metrics[arm.name][f"{name}_high"]) for arm in ARMS
     )
-    nll = change["nll"]
-    yield Line("NLL (nats)", _each(metrics, "nll", nats), signed(nll["difference"], 3))
-    yield Line(level, ("",) * len(ARMS), signed_interval(nll["low"], nll["high"], 3), detail=True)
-    yield Line("calibration, ECE", _each(metrics, "ece", percent), _points(metrics, "ece"))
 
 
-def _fidelity(metrics: Mapping[str, Any]) -> Iterator[Line]:
-    agreement = _each(metrics, "agreement_with_teacher", percent)
-    divergence = _each(metrics, "kl_to_teacher", nats)
-    change = metrics["student"]["kl_to_teacher"] - metrics["baseline"]["kl_to_teacher"]
-    yield Line("teacher agreement", (NOTHING, *agreement[1:]), _points(metrics, "agreement_with_teacher"))
-    yield Line("KL from teacher", (NOTHING, *divergence[1:]), signed(change, 3))
+def _fidelity(metrics: Mapping[str, Any], name: str, measure: Measure) -> Line:
+    values = _each(metrics, name, lambda value: written(measure, value))
+    return Line(measure.title, (NOTHING, *values[1:]), _change(metrics, name, measure))
+
+
+def _change(metrics: Mapping[str, Any], name: str, measure: Measure) -> str:
+    return changed(measure, metrics["student"][name] - metrics["baseline"][name])
 
 
 def _size(metrics: Mapping[str, Any]) -> Iterator[Line]:
@@ -93,10 +99,6 @@ def _each(metrics: Mapping[str, Any], name: str, show: Any) -> tuple[str, ...]:
     return tuple(show(metrics[arm.name][name]) for arm in ARMS)
 
 
-def _points(metrics: Mapping[str, Any], name: str) -> str:
-    return f"{signed(100 * (metrics['student'][name] - metrics['baseline'][name]))} points"
-
-
 def _smaller(metrics: Mapping[str, Any], name: str) -> str:
     ratio = metrics["teacher"][name] / max(metrics["student"][name], 1)
     return f"teacher ÷ {ratio:.1f}" if ratio >= 1 else f"teacher × {1 / ratio:.1f}"
@@ -104,6 +106,40 @@ def _smaller(metrics: Mapping[str, Any], name: str) -> str:
 
 def _milliseconds(cell: Mapping[str, float] | None, name: str) -> str:
     return NOTHING if cell is None else milliseconds(cell[name])
+
+
+def label(measure: Measure) -> str:
+    return f"{measure.title} (nats)" if measure.unit == "nats" else measure.title
+
+
+def written(measure: Measure, value: float) -> str:
+    """One value, in the way of its unit."""
+    if measure.unit == "share":
+        return percent(value)
+    return nats(value) if measure.unit == "nats" else f"{value:.4g}"
+
+
+def changed(measure: Measure, difference: float) -> str:
+    """A difference of two values, with its sign."""
+    return f"{_signed_of(measure, difference)}{' points' if measure.unit == 'share' else ''}"
+
+
+def value_interval(measure: Measure, low: float, high: float) -> str:
+    """Without the unit."""
+    if measure.unit == "share":
+        return interval(100 * low, 100 * high)
+    return interval(low, high, 3) if measure.unit == "nats" else f"{low:.4g}–{high:.4g}"
+
+
+def change_interval(measure: Measure, low: float, high: float) -> str:
+    """Of a difference, without the unit."""
+    return f"{_signed_of(measure, low)} to {_signed_of(measure, high)}"
+
+
+def _signed_of(measure: Measure, value: float) -> str:
+    if measure.unit == "share":
+        return signed(100 * value)
+    return signed(value, 3) if measure.unit == "nats" else f"{value:+.3g}".replace("-", "−")
 
 
 def percent(share: float) -> str:
@@ -122,10 +158,6 @@ def signed(value: float, digits: int = 2) -> str:
 
 def interval(low: float, high: float, digits: int = 2) -> str:
     return f"{low:.{digits}f}–{high:.{digits}f}"
-
-
-def signed_interval(low: float, high: float, digits: int = 2) -> str:
-    return f"{signed(low, digits)} to {signed(high, digits)}"
 
 
 def milliseconds(value: float) -> str:

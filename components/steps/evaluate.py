@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from components.contracts import DataSpec
+    from components.contracts import DataSpec, Table, Workload
     from components.evaluation.holdout import Holdout
 
 ARMS = ("teacher", "baseline", "student")
@@ -36,8 +36,7 @@ def run(ctx: StepContext) -> None:
         logits[arm], costs[arm], latency[arm] = _measure(ctx, arm, data.samples, holdout)
         ctx.progress.advance(done)
     _write_predictions(ctx.out, logits, holdout)
-    write_json(ctx.out / "metrics.json", _metrics(ctx.params, data.spec, holdout, logits, costs))
-    _write_tables(ctx.out, ctx.params, data.spec, holdout, logits)
+    write_results(ctx.out, ctx.params, data.spec, holdout, logits=logits, costs=costs)
     write_json(ctx.out / MEASURED / "latency.json", latency)
 
 
@@ -59,44 +58,48 @@ def _measure(
     return logits, {"num_parameters": num_parameters(module), "weight_bytes": weight_bytes(artifact)}, latency
 
 
-def _metrics(
+def write_results(
+    out: Path,
     params: Params,
     spec: DataSpec,
+    holdout: Holdout,
+    *,
+    logits: Mapping[str, NDArray[np.float32]],
+    costs: Mapping[str, Mapping[str, int]],
+) -> None:
+    """metrics.json, and the workload's tables as long-form CSV, which `dvc plots` reads."""
+    workload = params.workload.build(spec)
+    details = workload.details(logits, holdout.labels, spec)
+    write_json(out / "metrics.json", {**_metrics(params, workload, holdout, logits, costs), **details.figures})
+    for name, table in details.tables.items():
+        _write_csv(out / f"{name}.csv", table)
+
+
+def _metrics(
+    params: Params,
+    workload: Workload,
     holdout: Holdout,
     logits: Mapping[str, NDArray[np.float32]],
     costs: Mapping[str, Mapping[str, int]],
 ) -> dict[str, Any]:
     from components.evaluation.scores import compare, score
 
-    arms = {arm: {**score(logits[arm], holdout.labels, logits["teacher"], params), **costs[arm]} for arm in ARMS}
+    labels, chosen = holdout.labels, params.evaluate
+    arms = {arm: {**score(workload, logits[arm], labels, logits["teacher"], chosen), **costs[arm]} for arm in ARMS}
     differences = {
-        name: compare(logits[first], logits[second], holdout.labels, params)
+        name: compare(workload, logits[first], logits[second], labels, chosen)
         for name, (first, second) in DIFFERENCES.items()
     }
     return {
         **arms,
         "differences": differences,
-        "holdout": {"digest": holdout.digest, "num_rows": len(holdout.labels)},
-        "per_class": _per_class(spec, holdout, logits),
-        "confidence": params.evaluate.confidence,
+        "holdout": {"digest": holdout.digest, "num_rows": len(labels)},
+        "confidence": chosen.confidence,
+        "primary": {
+            "metric": workload.primary_metric,
+            "better": workload.measures[workload.primary_metric].better,
+        },
     }
-
-
-def _per_class(spec: DataSpec, holdout: Holdout, logits: Mapping[str, NDArray[np.float32]]) -> list[Any]:
-    """In label order: name, test rows, and each arm's accuracy on them (null for a class without rows)."""
-    from components.evaluation.metrics import confusion_matrix, per_class_accuracy
-
-    confusions = {arm: confusion_matrix(logits[arm], holdout.labels) for arm in ARMS}
-    rows = confusions["teacher"].sum(axis=1)
-    shares = {arm: per_class_accuracy(confusions[arm]) for arm in ARMS}
-    return [
-        {
-            "class_name": name,
-            "num_rows": int(rows[label]),
-            **{arm: float(shares[arm][label]) if rows[label] else None for arm in ARMS},
-        }
-        for label, name in enumerate(spec.class_names)
-    ]
 
 
 def _write_predictions(out: Path, logits: Mapping[str, NDArray[np.float32]], holdout: Holdout) -> None:
@@ -108,35 +111,11 @@ def _write_predictions(out: Path, logits: Mapping[str, NDArray[np.float32]], hol
     np.save(out / "labels.npy", holdout.labels)
 
 
-def _write_tables(
-    out: Path, params: Params, spec: DataSpec, holdout: Holdout, logits: Mapping[str, NDArray[np.float32]]
-) -> None:
-    """Long-form CSV, which `dvc plots` reads: one row a test sample, one row an arm and confidence bin."""
-    predicted = logits["student"].argmax(axis=1)
-    pairs = ((spec.class_names[y], spec.class_names[p]) for y, p in zip(holdout.labels, predicted, strict=True))
-    _write_csv(out / "confusion.csv", ("class", "predicted"), pairs)
-    _write_csv(
-        out / "reliability.csv",
-        ("arm", "bin_low", "bin_high", "num_rows", "confidence", "accuracy"),
-        (row for arm in ARMS for row in _bin_rows(arm, logits[arm], holdout, params)),
-    )
-
-
-def _bin_rows(
-    arm: str, logits: NDArray[np.float32], holdout: Holdout, params: Params
-) -> Iterable[Sequence[str | float]]:
-    from components.evaluation.metrics import reliability_bins
-
-    found = reliability_bins(logits, holdout.labels, bins=params.evaluate.calibration_bins)
-    columns = (found.lower, found.upper, found.count, found.confidence, found.accuracy)
-    return ((arm, *row) for row in zip(*(column.tolist() for column in columns), strict=True) if row[2])
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | float]]) -> None:
+def _write_csv(path: Path, table: Table) -> None:
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerow(table.columns)
+        writer.writerows(table.rows)
 
 
 def _reads(params: Params) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from components import plugins
 from components.artifacts.artifact import Artifact, write_json
-from components.contracts import Resolved
+from components.contracts import Direction, Resolved, directions
 from components.errors import TeacherRefusedError
 from components.params import MlflowTeacher, Params, WeightsTeacher
 from components.steps import fitting
@@ -78,14 +78,27 @@ def _from_registry(ctx: StepContext) -> None:
 
 def _check(teacher: Artifact, params: Params) -> None:
     """TeacherRefusedError below the floor; a cached teacher is asked again, since the floor may have moved."""
-    floor = params.teacher.floor.accuracy
-    accuracy = teacher.read_json(fitting.METRICS).get("accuracy", 0.0)
-    if accuracy < floor:
+    reached = teacher.read_json(fitting.METRICS)
+    better = directions(params.workload.build())
+    missed = [
+        f"the teacher's validation {name} is {_shown(reached.get(name))} and teacher.floor.{name} asks for {bound:g}"
+        for name, bound in params.teacher.floor.items()
+        if not _reaches(reached.get(name), bound, better[name])
+    ]
+    if missed:
         raise TeacherRefusedError(
-            f"the teacher's validation accuracy is {accuracy:.4f} and teacher.floor.accuracy asks for {floor:g}: a poor "
-            "teacher passes poor knowledge on. Train it longer (teacher.train.epochs), make it larger (teacher.model), "
-            "name another (teacher.source), or lower the floor"
+            f"{'; '.join(missed)}: a poor teacher passes poor knowledge on. Train it longer (teacher.train.epochs), "
+            "make it larger (teacher.model), name another (teacher.source), or move the floor"
         )
+
+
+def _reaches(value: float | None, bound: float, better: Direction) -> bool:
+    """Whether *value* is as good as *bound*; what was not measured is not."""
+    return value is not None and (value >= bound if better == "higher" else value <= bound)
+
+
+def _shown(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.4f}"
 
 
 STEP = Step(

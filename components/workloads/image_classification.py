@@ -5,28 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from components.contracts import ColumnKind, DataSpec, DecodedSamples, Direction, Expectation, WorkloadParams
+from components.contracts import ColumnKind, DataSpec, DecodedSamples, Expectation
+from components.workloads._classification import Classification, ClassificationParams
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
 
-class Params(WorkloadParams):
-    """Nothing to choose: the classes are those of the data."""
+class Params(ClassificationParams):
+    """Pictures of any size, grey or coloured."""
 
     name: Literal["image_classification"] = "image_classification"
 
-    def build(self) -> ImageClassification:
-        return ImageClassification()
+    def build(self, data: DataSpec | None = None) -> ImageClassification:  # noqa: ARG002 - cross-entropy has no unit
+        return ImageClassification(calibration_bins=self.calibration_bins)
 
 
-class ImageClassification:
-    """Cross-entropy on hard labels; accuracy, negative log-likelihood (nats) and calibration error as metrics."""
+class ImageClassification(Classification):
+    """Classification of pictures, uint8 [channels, height, width]."""
 
-    directions: ClassVar[Mapping[str, Direction]] = {"accuracy": "higher", "nll": "lower", "ece": "lower"}
-    primary_metric: ClassVar[str] = "accuracy"
     columns: ClassVar[Mapping[str, ColumnKind]] = {
         "height": "integer",
         "width": "integer",
@@ -46,25 +44,6 @@ class ImageClassification:
         from components.workloads._image_expectations import image_expectations
 
         return image_expectations(data)
-
-    def hard_label_loss(self, logits: Tensor, labels: Tensor, *, label_smoothing: float) -> Tensor:
-        """Cross-entropy in nats; [N, C], [N] -> [N]. Smoothing spreads that share of each label over all classes."""
-        from torch.nn import functional
-
-        return functional.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
-
-    def metrics(self, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Mapping[str, float]:
-        """[N, C], [N] -> a value for each of `directions`, computed in float64; the calibration error in 15 bins."""
-        import numpy as np
-
-        from components.evaluation import metrics
-
-        wide = logits.astype(np.float64)
-        return {
-            "accuracy": metrics.accuracy(wide, labels),
-            "nll": metrics.negative_log_likelihood(wide, labels),
-            "ece": metrics.expected_calibration_error(wide, labels, bins=15),
-        }
 
     def tiny(self, *, seed: int) -> DecodedSamples:
         """24 noisy 8x8 pictures of three classes that differ in brightness: any model learns them in a few steps."""

@@ -100,6 +100,8 @@ def test_a_problem_of_an_override_names_no_line_of_the_file(file):
     ("override", "said"),
     [
         ("gate.metric=accuracies", "'accuracies' is not a metric of this workload"),
+        ("teacher.floor={acuracy: 0.9}", "teacher.floor: 'acuracy' is not a metric of this workload (it has: accuracy"),
+        ("teacher.floor.accuracy=95", "teacher.floor.accuracy is a share and must lie between 0 and 1 (is 95)"),
         ("student.model={name: convnet}", "nothing to make smaller"),
         ("student.views={count: 4}", "all views would be the same sample"),
         ("data.split={by: hash, validation: 0.5, test: 0.5}", "nothing is left to train on"),

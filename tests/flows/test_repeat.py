@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from components.errors import BadInputError
+from components.workloads.image_classification import Params
 from flows.repeat import markdown, paired_difference, spread, summary
 
 SCRIPT = """\
@@ -20,7 +21,14 @@ write(result, Path("var/repeats/small"))
 
 
 def metrics(accuracy: float) -> dict[str, float]:
-    return {"accuracy": accuracy, "nll": 1.0, "ece": 0.1, "agreement_with_teacher": 0.5, "num_parameters": 10}
+    return {
+        "accuracy": accuracy,
+        "nll": 1.0,
+        "ece": 0.1,
+        "agreement_with_teacher": 0.5,
+        "kl_to_teacher": 0.1,
+        "num_parameters": 10,
+    }
 
 
 def test_spread_is_that_of_a_sample():
@@ -55,7 +63,7 @@ def test_the_table_has_a_row_an_arm_and_one_for_the_difference():
     seeds = [
         {"teacher": metrics(0.9), "baseline": metrics(b), "student": metrics(s)} for b, s in ((0.7, 0.8), (0.8, 0.9))
     ]
-    text = markdown({"name": "x", "seeds": [0, 1], "minutes": 1.0, **summary(seeds)})
+    text = markdown({"name": "x", "seeds": [0, 1], "minutes": 1.0, **summary(seeds, Params().build())})
 
     assert "| teacher | 0.9000 |" in text
     assert "| hard-label student | 0.7500 ± 0.0707 |" in text

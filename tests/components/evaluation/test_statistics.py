@@ -108,6 +108,15 @@ def test_bootstrap_agrees_with_theory() -> None:
     )
 
 
+def test_bootstrap_of_roots_pairs_the_rows_too() -> None:
+    """Errors twice as large everywhere: the difference of the RMSEs varies as one of them does, not more."""
+    squares = np.random.default_rng(0).normal(size=200) ** 2
+    own = statistics.bootstrap_interval(squares, root=True, resamples=500)
+    found = statistics.paired_bootstrap_interval(4 * squares, squares, root=True, resamples=500)
+    assert (found.low, found.high) == pytest.approx((own.low, own.high))
+    assert squares.mean() ** 0.5 in own
+
+
 def test_bootstrap_needs_rows() -> None:
     """Nothing was measured: nothing can be said."""
     with pytest.raises(BadInputError, match="N > 0"):

@@ -120,8 +120,7 @@ def finished_run(
         write_json(folders[arm] / "history.json", history(distilled=arm == "student"))
     out = folders["evaluate"]
     evaluate._write_predictions(out, logits, holdout)
-    write_json(out / "metrics.json", evaluate._metrics(params, spec, holdout, logits, costs))
-    evaluate._write_tables(out, params, spec, holdout, logits)
+    evaluate.write_results(out, params, spec, holdout, logits=logits, costs=costs)
     write_json(out / MEASURED / "latency.json", latency())
     write_json(folders["soft_targets"] / "soft_targets.json", soft_targets())
     return ReportData(

@@ -4,7 +4,12 @@ import copy
 
 import pytest
 
-from components.report.findings import find
+from components.report import findings
+from components.workloads.image_classification import Params
+
+
+def find(metrics: dict) -> findings.Finding:
+    return findings.find(metrics, Params().build())
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ from components.steps.step import Resolved, StepContext
 
 PARAMS = {
     "data": {"repository": ".", "path": "data", "format": {"name": "image_folder"}},
-    "workload": {"name": "image_classification"},
+    "workload": {"name": "image_classification", "calibration_bins": 5},
     "teacher": {"model": {"name": "mlp", "hidden": [16]}},
     "student": {"model": {"name": "mlp", "hidden": []}, "objective": {"name": "kd"}},
-    "evaluate": {"bootstrap_resamples": 100, "latency_batches": [1, 3], "latency_repeats": 10, "calibration_bins": 5},
+    "evaluate": {"bootstrap_resamples": 100, "latency_batches": [1, 3], "latency_repeats": 10},
     "gate": {"floor": 0.1},
     "registry": {"student": "s", "teacher": "t"},
 }

@@ -152,6 +152,17 @@ def test_floor_is_asked_again_of_a_cached_teacher(runs: Runs) -> None:
         runs(teacher.STEP, high)
 
 
+@pytest.mark.parametrize("bound", [0.5, 2.0])
+def test_a_floor_is_kept_in_its_metrics_own_direction(runs: Runs, bound: float) -> None:
+    """An NLL of about ln 3, which less is better of, reaches 2 and misses 0.5."""
+    untrained = {"train": {"epochs": 1, "optimizer": {"learning_rate": 1e-6}}, "floor": {"accuracy": 0, "nll": bound}}
+    if bound == 2.0:
+        assert runs(teacher.STEP, changed(teacher=untrained)).artifact.read_json("metrics.json")["nll"] < bound
+        return
+    with pytest.raises(TeacherRefusedError, match=r"^the teacher's validation nll is .*floor.nll asks for 0.5"):
+        runs(teacher.STEP, changed(teacher=untrained))
+
+
 # Keys
 
 
