@@ -44,6 +44,9 @@ Yes = Annotated[bool, typer.Option("--yes", help="Remove without asking.")]
 WithoutRegistry = Annotated[
     bool, typer.Option("--without-registry", help="Do not ask MLflow: models registered there keep nothing.")
 ]
+SetAside = Annotated[
+    bool, typer.Option("--set-aside", help="Move what cannot be made again to .quarantine/, out of everybody's way.")
+]
 DEFAULT_PARAMS = Path("params.yaml")
 
 
@@ -64,7 +67,7 @@ def list_targets(as_json: Json = False) -> None:
 def show_artifact(key: Key, as_json: Json = False) -> None:
     """Tell where an artifact comes from, what is in it and what it cost."""
     store = _store()
-    _show(store, _entry(store, _kinds(store), key), as_json=as_json)
+    _show(store, _entry(store, store.storage.kinds(), key), as_json=as_json)
 
 
 @targets.command("show")
@@ -86,7 +89,7 @@ def show_targets(
 def verify_artifacts(key: OptionalKey = None, as_json: Json = False) -> None:
     """Hash every file and compare it with its manifest; exit code 1 if any differs."""
     store = _store()
-    raise typer.Exit(_verify(store, _chosen(store, _kinds(store), key), as_json=as_json))
+    raise typer.Exit(_verify(store, _chosen(store, store.storage.kinds(), key), as_json=as_json))
 
 
 @targets.command("verify")
@@ -100,6 +103,30 @@ def verify_targets(
     store = _store()
     chosen = _chosen(store, (TARGETS,), key)
     raise typer.Exit(_verify(store, chosen, num_rows=live, seed=seed, as_json=as_json))
+
+
+@artifacts.command("repair")
+def repair_artifacts(
+    key: OptionalKey = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    set_: Overrides = None,
+    set_aside: SetAside = False,
+    as_json: Json = False,
+) -> None:
+    """Make what is damaged again, as far as params.yaml asks for it; exit code 1 if anything stays damaged."""
+    raise typer.Exit(_repair(None, key, params, set_, set_aside=set_aside, as_json=as_json))
+
+
+@targets.command("repair")
+def repair_targets(
+    key: OptionalKey = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    set_: Overrides = None,
+    set_aside: SetAside = False,
+    as_json: Json = False,
+) -> None:
+    """Ask the teacher again about damaged chunks, as far as params.yaml asks for them; 1 if any stay damaged."""
+    raise typer.Exit(_repair(TARGETS, key, params, set_, set_aside=set_aside, as_json=as_json))
 
 
 @artifacts.command("gc")
@@ -172,7 +199,7 @@ def _asked_for(params_file: Path, overrides: list[str] | None) -> str:
     from flows.run import open_run
 
     run = open_run(params_file, overrides or (), name="targets")
-    key = keys_asked_for(run, last=TARGETS).get(TARGETS)
+    key = next((key.digest for key in keys_asked_for(run, TARGETS) if key.kind == TARGETS), None)
     if key is None or run.store.storage.manifest(TARGETS, key) is None:
         raise BadInputError(
             f"nobody has made the soft targets of {params_file} yet: `potstill run` does, and "
@@ -214,7 +241,8 @@ def _verify(store: Store, chosen: list[Entry], *, num_rows: int = 0, seed: int =
     """Exit code. The teacher is asked again about *num_rows* rows of each, unless files are damaged already."""
     from flows import artifact_tables
 
-    checked = _check_all(store, chosen)
+    with _progress() as progress:
+        checked = _check_all(store, chosen, progress)
     damaged = any(each.problems for each in checked)
     live = _ask_again(store, chosen, num_rows, seed) if num_rows and not damaged else []
     if as_json:
@@ -226,6 +254,28 @@ def _verify(store: Store, chosen: list[Entry], *, num_rows: int = 0, seed: int =
         _print(*artifact_tables.verdicts(chosen, checked))
         _print(*(artifact_tables.live_line(entry, said, seed, _changed(entry, said)) for entry, said in live))
     return DAMAGED if damaged or any(said.wrong for _, said in live) else 0
+
+
+def _repair(
+    kind: str | None, key: str | None, params: Path, overrides: list[str] | None, *, set_aside: bool, as_json: bool
+) -> int:
+    """Exit code. The parameters are read first: nothing is set aside for a mistake in them."""
+    from flows import artifact_tables
+    from flows.repair import repair
+    from flows.run import PROGRESS, open_run
+
+    with _progress() as progress:
+        PROGRESS.set(progress)
+        run = open_run(params, overrides or (), name="repair")
+        chosen = _chosen(run.store, (kind,) if kind else run.store.storage.kinds(), key)
+        checked = _check_all(run.store, chosen, progress)
+        damaged = [entry for entry, each in zip(chosen, checked, strict=True) if each.problems]
+        done = repair(run, damaged, steps=(kind,) if kind else (), set_aside=set_aside)
+    if as_json:
+        _print_json(artifact_tables.repaired_row(done))
+    else:
+        _print(*artifact_tables.repaired(done, chosen))
+    return 0 if all(left.set_aside for left in done.left) else DAMAGED
 
 
 def _collect(kinds: tuple[str, ...] | None, *, keep_days: int, yes: bool, without_registry: bool) -> None:
@@ -277,17 +327,16 @@ def _confirmed() -> bool:
     return typer.confirm("Remove these?")
 
 
-def _check_all(store: Store, chosen: list[Entry]) -> list[Checked]:
+def _check_all(store: Store, chosen: list[Entry], progress: ConsoleProgress) -> list[Checked]:
     from components.artifacts.inventory import check
 
     checked, done = [], 0
-    with _progress() as progress:
-        progress.start("hash every file", total=sum(entry.num_bytes for entry in chosen))
-        for entry in chosen:
-            checked.append(check(store, entry))
-            progress.check()
-            done += entry.num_bytes
-            progress.advance(done)
+    progress.start("hash every file", total=sum(entry.num_bytes for entry in chosen))
+    for entry in chosen:
+        checked.append(check(store, entry))
+        progress.check()
+        done += entry.num_bytes
+        progress.advance(done)
     return checked
 
 

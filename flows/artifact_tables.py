@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from components.artifacts.key import flat
 from components.errors import some_of
 from flows.console import duration, saved_text
 
@@ -18,11 +20,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from components.artifacts.artifact import Manifest
     from components.artifacts.collection import Collected, Leftover
     from components.artifacts.inventory import Checked, Entry
     from components.artifacts.ledger import Saved
     from components.soft_targets.header import Header
     from components.soft_targets.recheck import Rechecked
+    from flows.repair import MadeAgain, Repaired
 
 SHORT = 8
 LISTED_PROBLEMS = 10
@@ -73,6 +77,8 @@ def page(entry: Entry, checked: Checked, found: Sequence[Entry]) -> Iterator[Ren
     yield _facts(_about(entry, checked))
     if entry.inputs:
         yield from ("", "[bold]made from[/]", _facts(_inputs(entry, found)))
+    if entry.manifest and entry.manifest.fields.get("params"):
+        yield from ("", "[bold]made with[/]", _facts(_parameters(entry.manifest)))
     if entry.manifest:
         yield from ("", "[bold]files[/]", _files(entry))
     if entry.kind == TARGETS and checked.folder and not checked.problems:
@@ -88,9 +94,53 @@ def verdicts(chosen: Sequence[Entry], checked: Sequence[Checked]) -> Iterator[Re
         yield from (f"  {line}" for line in _chunks(each))
     looked_at = f"{_count(len(checked), 'artifact')}, {size(sum(entry.num_bytes for entry in chosen))}"
     if damaged:
-        yield f"{len(damaged)} of {looked_at} damaged; the next run that needs one sets it aside and makes it again"
+        yield (
+            f"{len(damaged)} of {looked_at} damaged; the next run that needs one makes it again, and so does "
+            f"`potstill {'targets' if all(each.kind == TARGETS for each in damaged) else 'artifacts'} repair`"
+        )
     else:
         yield f"[green]whole[/]: {looked_at}, every file as its manifest says"
+
+
+def repaired(done: Repaired, chosen: Sequence[Entry]) -> Iterator[RenderableType]:
+    """What was made again, and what was not and why; *chosen* are all that were looked at."""
+    for made in done.made:
+        yield f"[green]made again[/] {made.entry.name}{_kept(made)}{_compared(made)}"
+    for left in done.left:
+        yield f"[red]{'set aside' if left.set_aside else 'damaged'}[/] {left.entry.name}"
+        yield f"  {escape(left.why)}"
+    looked_at = f"{_count(len(chosen), 'artifact')}, {size(sum(entry.num_bytes for entry in chosen))}"
+    if not done.made and not done.left:
+        yield f"[green]whole[/]: {looked_at}, nothing to repair"
+        return
+    remaining = [left for left in done.left if not left.set_aside]
+    yield f"of {looked_at}: {len(done.made)} made again, {len(done.left) - len(remaining)} set aside, {len(remaining)} damaged"
+    if remaining:
+        yield "What is damaged cannot be computed again with these parameters: `potstill artifacts show KEY` tells those that"
+        yield "made it. Repair with them (--params, --set), or move it out of everybody's way (--set-aside)."
+
+
+def _kept(made: MadeAgain) -> str:
+    return f", {made.rows_kept:,} rows kept" if made.rows_kept else ""
+
+
+def _compared(made: MadeAgain) -> str:
+    if not made.entry.digest:
+        return ""
+    return ", the same bytes" if made.digest == made.entry.digest else f", other bytes than before: {made.digest[:12]}"
+
+
+def repaired_row(done: Repaired) -> dict[str, Any]:
+    """What a repair did, for programs."""
+    made = [
+        {"kind": each.entry.kind, "key": each.entry.key, "digest": each.digest, "rows_kept": each.rows_kept}
+        for each in done.made
+    ]
+    left = [
+        {"kind": each.entry.kind, "key": each.entry.key, "why": each.why, "set_aside": each.set_aside}
+        for each in done.left
+    ]
+    return {"made": made, "left": left}
 
 
 def to_free(chosen: Sequence[Entry], left: Sequence[Leftover], num_found: int) -> Iterator[RenderableType]:
@@ -198,6 +248,11 @@ def _inputs(entry: Entry, found: Sequence[Entry]) -> Iterator[tuple[str, str]]:
             kind,
             f"key {other.key[:12]}, digest {digest[:12]}" if other else f"digest {digest[:12]}, gone from the store",
         )
+
+
+def _parameters(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    for name, value in flat(manifest.fields["params"]).items():
+        yield name, json.dumps(value)
 
 
 def _files(entry: Entry) -> Table:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from components.artifacts.store import write_reference
 from components.report.stage_files import write_evaluation_files, write_learning_curve
 from components.steps.execute import Outcome
-from components.steps.pipeline import ORDER, load_step
+from components.steps.pipeline import ancestors
 from flows.run import Run
 
 OUTPUTS = Path("var") / "dvc"
@@ -23,18 +22,6 @@ def run_stage(run: Run, name: str) -> Outcome:
     outcome = run.step(name)
     write_outputs(run, outcome)
     return outcome
-
-
-def ancestors(name: str) -> tuple[str, ...]:
-    """The steps that *name* stands on, in pipeline order."""
-    needed = set(_inputs(name))
-    return tuple(step for step in ORDER if step in needed)
-
-
-def _inputs(name: str) -> Iterator[str]:
-    for direct in load_step(name).inputs:
-        yield direct
-        yield from _inputs(direct)
 
 
 def write_outputs(run: Run, outcome: Outcome) -> None:

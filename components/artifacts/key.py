@@ -35,19 +35,20 @@ def library_versions(distributions: Sequence[str]) -> Mapping[str, str]:
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, ...]:
     """Dotted names of the fields in which two keys differ, with both values where they are short."""
-    mine, other = _flat(ours), _flat(theirs)
+    mine, other = flat(ours), flat(theirs)
     names = sorted(name for name in mine.keys() | other.keys() if mine.get(name) != other.get(name))
     return tuple(f"{name}: {_short(other.get(name))} -> {_short(mine.get(name))}" for name in names)
 
 
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted name of each value in a tree of fields, with *prefix* before it; a module's name stays whole."""
+    named: dict[str, Any] = {}
     for name, value in fields.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{name}.") if not prefix.startswith("code.") else {f"{prefix}{name}": value}
+            named |= flat(value, f"{prefix}{name}.") if not prefix.startswith("code.") else {f"{prefix}{name}": value}
         else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+            named[f"{prefix}{name}"] = value
+    return named
 
 
 def _short(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 
 from components.steps.step import Step
 
@@ -14,3 +15,15 @@ def load_step(name: str) -> Step:
     step = importlib.import_module(f"components.steps.{name}").STEP
     assert isinstance(step, Step)
     return step
+
+
+def ancestors(name: str) -> tuple[str, ...]:
+    """The steps that *name* stands on, in pipeline order."""
+    needed = set(_inputs(name))
+    return tuple(step for step in ORDER if step in needed)
+
+
+def _inputs(name: str) -> Iterator[str]:
+    for direct in load_step(name).inputs:
+        yield direct
+        yield from _inputs(direct)
