@@ -57,6 +57,8 @@ class DataSpec:
     """Of the training split, values scaled to 0..1, one a channel."""
     channel_std: tuple[float, ...]
     num_train: int
+    learned: Mapping[str, str] = field(default_factory=dict)
+    """What the model to be built learnt of the training samples, see `ModelParams.learn`; it goes with the model."""
 
     @property
     def num_classes(self) -> int:
@@ -113,6 +115,8 @@ class DecodedSamples:
     """[N] each: further columns of the source, usable for splits by column and for slices."""
     damaged: tuple[str, ...] = ()
     """Samples that could not be decoded, as 'source: why'."""
+    notes: tuple[str, ...] = ()
+    """What was done to samples that a person should hear of, one sentence each."""
 
 
 class FormatParams(PluginParams):
@@ -191,10 +195,51 @@ class ModelParams(PluginParams):
     The module built takes raw samples [B, *S] as stored (uint8) and returns logits [B, C]: its
     deterministic `prepare` (normalise, resize) is inside, hence in its weights, digest and export. It may
     name its tap points: a mapping `tap_points` from name to submodule, in order from input to output.
+    Where the first part of `prepare` is no tensor operation, the module fulfils `Tokenized`.
     """
+
+    located: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that say where `files` are: what is in them counts in keys, not where they lie."""
+
+    def files(self) -> Mapping[str, Path]:
+        """Files that `learn` and `begin` read, by names that are the same wherever they lie."""
+        return {}
+
+    def learn(self, samples: NDArray[np.uint8]) -> Mapping[str, str]:  # noqa: ARG002 (most learn nothing)
+        """What building needs of the training samples [N, *S], such as a vocabulary: the same for the same samples.
+
+        It becomes `DataSpec.learned` and is kept beside the weights, so that loading needs neither samples nor files.
+        """
+        return {}
 
     def build(self, data: DataSpec) -> nn.Module:
         raise NotImplementedError
+
+    def begin(self, module: nn.Module) -> None:
+        """Give what was just built the weights that it starts from, where they are not random."""
+
+
+@runtime_checkable
+class Tokenized(Protocol):
+    """A model in two parts: words become tokens in the library `tokenizers`, and tokens become logits in a program."""
+
+    core: nn.Module
+    """int64 [B, T] -> logits [B, C], for any B: the part that is exported."""
+    tokenizer: str
+    """In the library's own JSON, with truncation and padding to T: all that `tokens` does to a text."""
+
+    def tokens(self, samples: Tensor) -> Tensor:
+        """uint8 [B, *S] -> int64 [B, T]."""
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A model part of which never changes in training, so that what it says of a sample is computed once."""
+
+    def remember(self, samples: Tensor) -> None:
+        """Compute it ahead for uint8 [B, *S]."""
+        ...
 
 
 class Objective(Protocol):

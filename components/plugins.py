@@ -4,7 +4,7 @@ import ast
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,12 @@ def load(family: str, name: str) -> Any:
                 f"no module {module!r} on the Python path, needed for {family} {name!r}"
             ) from error
         raise BadInputError(f"{module} needs the package {error.name!r}, which is not installed") from error
+
+
+def libraries(modules: Iterable[str]) -> tuple[str, ...]:
+    """Distributions that these plugin files name in LIBRARIES, because their versions can change a number."""
+    named = {name for module in modules for name in getattr(importlib.import_module(module), "LIBRARIES", ())}
+    return tuple(sorted(named))
 
 
 def params_class(family: str, name: str) -> type[PluginParams]:

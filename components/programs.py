@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.contracts import Tokenized
 from components.errors import ExportError
 
 if TYPE_CHECKING:
@@ -15,18 +16,28 @@ if TYPE_CHECKING:
 
 EXAMPLE_ROWS = 2
 """A batch of one would be taken for a constant."""
+TOKENIZER = "tokenizer.json"
+"""Beside a program that takes tokens, what makes them of texts."""
 TOLERANCE = 1e-5
 """Largest difference of a logit between a live model and its export."""
 
 
+def program_of(module: nn.Module, samples: Tensor) -> tuple[nn.Module, Tensor]:
+    """The part of *module* that can be exported, and what that part takes of uint8 *samples* [B, *S]."""
+    return (module.core, module.tokens(samples)) if isinstance(module, Tokenized) else (module, samples)
+
+
 def trace(module: nn.Module, sample_shape: tuple[int, ...]) -> ExportedProgram:
-    """Export *module*, which takes uint8 [B, *S], for every B; raises ExportError where it cannot be."""
+    """Export *module*, which takes uint8 [B, *S], for every B; raises ExportError where it cannot be.
+
+    Of a `Tokenized` one, the part that takes tokens int64 [B, T].
+    """
     import torch
 
-    example = torch.zeros(EXAMPLE_ROWS, *sample_shape, dtype=torch.uint8)
+    exported, example = program_of(module.eval(), torch.zeros(EXAMPLE_ROWS, *sample_shape, dtype=torch.uint8))
     batch = torch.export.Dim("batch", min=1)
     try:
-        program = torch.export.export(module.eval(), (example,), dynamic_shapes=({0: batch},))
+        program = torch.export.export(exported.eval(), (example,), dynamic_shapes=({0: batch},))
     except Exception as error:  # the exporter raises dozens of types, and all mean the same to the user
         reason = str(error).strip().partition("\n")[0]
         raise ExportError(f"{type(module).__name__} cannot be exported for every batch size: {reason}") from error
@@ -55,8 +66,25 @@ def save_program(program: ExportedProgram, path: Path) -> None:
     torch.export.save(program, path)
 
 
+def load_whole(path: Path) -> nn.Module:
+    """A saved program with its tokenizer, if there is one beside it: uint8 [B, *S] -> float32 [B, C].
+
+    Raises ExportError on anything else.
+    """
+    return with_tokenizer(load_program(path), path.with_name(TOKENIZER))
+
+
+def with_tokenizer(program: nn.Module, tokenizer: Path) -> nn.Module:
+    """*program* behind the tokenizer in that file; the program itself where there is no such file."""
+    if not tokenizer.is_file():
+        return program
+    from components.models._tokens import TokenizedProgram
+
+    return TokenizedProgram(program, tokenizer.read_text(encoding="utf-8"))
+
+
 def load_program(path: Path) -> nn.Module:
-    """The module of a saved program: uint8 [B, *S] -> float32 [B, C]; raises ExportError on anything else."""
+    """The module of a saved program, which takes what it was exported with; raises ExportError on anything else."""
     import torch
 
     try:

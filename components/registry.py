@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from components.artifacts.artifact import Artifact, FileEntry, payload_digest, sha256_of, write_json
+from components.contracts import Tokenized
 from components.errors import BadInputError, ExportError, ServerError
 from components.tracking import MODEL_PAGES, alone, client, vendor_errors, without_password
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 DIGEST_TAG = "potstill.digest"
 VERSIONS_TAG = "mlflow.modelVersions"
+SAMPLE_SHAPE = "sample_shape"
+"""Of what the tokenizer takes, in the metadata of a model."""
 PARITY_BATCHES = (1, 2, 7)
 EXAMPLE_ROWS = 2
 PROGRAM = Path("data", "model.pt2")
@@ -153,14 +156,18 @@ def load_registered(uri: str, tracking_uri: str) -> nn.Module:
 
 
 def download_model(uri: str, tracking_uri: str, out: Path) -> None:
-    """Leave `model.pt2` and `model.json` in *out*, as components.saved_models.load_model reads them.
+    """Leave `model.pt2` and `model.json` in *out*, and a tokenizer, as components.saved_models.load_model reads them.
 
-    Raises BadInputError for a model that is no torch.export program of one uint8 input.
+    Raises BadInputError for a model that is no torch.export program of one uint8 input, or of tokens.
     """
+    from components.programs import TOKENIZER
+
     with _asked_for(uri, tracking_uri), _downloaded(uri, tracking_uri) as folder:
         _load(folder, uri)  # MLflow refuses an archive with pickles in it here
         shape, num_classes = _interface(folder, uri)
         shutil.copyfile(folder / PROGRAM, out / PROGRAM.name)
+        if (tokenizer := (folder / PROGRAM).with_name(TOKENIZER)).is_file():
+            shutil.copyfile(tokenizer, out / TOKENIZER)
         described = {"format": "torch_export", "sample_shape": shape, "num_classes": num_classes}
         write_json(out / "model.json", described)
 
@@ -252,7 +259,10 @@ def _save(
     live: nn.Module, samples: NDArray[np.uint8], folder: Path, logged: LoggedModel, metadata: Mapping[str, Any]
 ) -> None:
     import mlflow.pytorch
+    import torch
     from mlflow.models import Model
+
+    from components.programs import TOKENIZER, program_of
 
     model = Model(
         artifact_path=logged.artifact_location,
@@ -260,17 +270,21 @@ def _save(
         run_id=logged.source_run_id,
         model_id=logged.model_id,
     )
+    exported, taken = program_of(live, torch.from_numpy(samples))
+    shape = {SAMPLE_SHAPE: list(samples.shape[1:])} if isinstance(live, Tokenized) else {}
     with _without_advice(), _without_source_lines():
         mlflow.pytorch.save_model(
-            live,
+            exported,
             str(folder),
             mlflow_model=model,
-            signature=_signature(live, samples),
-            input_example=samples[:EXAMPLE_ROWS],
+            signature=_signature(exported, taken.numpy()),
+            input_example=taken[:EXAMPLE_ROWS].numpy(),
             pip_requirements=_requirements(),
             serialization_format="pt2",
-            metadata=dict(metadata),
+            metadata={**metadata, **shape},
         )
+    if isinstance(live, Tokenized):
+        (folder / PROGRAM).with_name(TOKENIZER).write_text(live.tokenizer, encoding="utf-8")
 
 
 @contextmanager
@@ -300,17 +314,16 @@ def _requirements() -> list[str]:
     return [f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", "numpy", "torch")]
 
 
-def _signature(live: nn.Module, samples: NDArray[np.uint8]) -> ModelSignature:
-    import numpy as np
+def _signature(exported: nn.Module, taken: NDArray[Any]) -> ModelSignature:
     import torch
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
     with torch.no_grad():
-        logits = live(torch.from_numpy(samples[:EXAMPLE_ROWS])).numpy()
+        logits = exported(torch.from_numpy(taken[:EXAMPLE_ROWS])).numpy()
     # Unnamed: MLflow hands a named array to the model as a dictionary, which its own torch flavour refuses.
     return ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *samples.shape[1:]))]),
+        inputs=Schema([TensorSpec(taken.dtype, (-1, *taken.shape[1:]))]),
         outputs=Schema([TensorSpec(logits.dtype, (-1, *logits.shape[1:]))]),
     )
 
@@ -447,6 +460,8 @@ def _location(mlflow_client: MlflowClient, pinned: str) -> str:
 def _load(folder: Path, uri: str) -> nn.Module:
     import mlflow.pytorch
 
+    from components.programs import TOKENIZER, with_tokenizer
+
     if not (folder / PROGRAM).is_file():
         raise BadInputError(
             f"{uri} holds no torch.export program (no {PROGRAM.as_posix()}): log it again with "
@@ -454,20 +469,25 @@ def _load(folder: Path, uri: str) -> nn.Module:
         )
     with _without_advice():
         loaded: nn.Module = mlflow.pytorch.load_model(str(folder))
-    return loaded
+    return with_tokenizer(loaded, (folder / PROGRAM).with_name(TOKENIZER))
 
 
 def _interface(folder: Path, uri: str) -> tuple[list[int], int]:
-    """Sample shape and number of classes, from the model's signature."""
+    """Sample shape and number of classes, from the model's signature and, where it takes tokens, its metadata."""
     from mlflow.models import Model
 
-    signature = Model.load(str(folder)).signature
+    from components.programs import TOKENIZER
+
+    model = Model.load(str(folder))
+    tokenized = (folder / PROGRAM).with_name(TOKENIZER).is_file()
+    signature, kind = model.signature, "int64" if tokenized else "uint8"
     inputs = signature.inputs.inputs if signature and signature.inputs else []
     outputs = signature.outputs.inputs if signature and signature.outputs else []
-    if len(inputs) != 1 or len(outputs) != 1 or str(inputs[0].type) != "uint8" or len(outputs[0].shape) != 2:
-        wanted = "uint8 [-1, *sample shape] -> logits [-1, classes]"
+    if len(inputs) != 1 or len(outputs) != 1 or str(inputs[0].type) != kind or len(outputs[0].shape) != 2:
+        wanted = f"{kind} [-1, *{'tokens' if tokenized else 'sample shape'}] -> logits [-1, classes]"
         raise BadInputError(f"{uri}: the signature must be {wanted}, but is {signature}")
-    return list(inputs[0].shape[1:]), int(outputs[0].shape[1])
+    shape = model.metadata[SAMPLE_SHAPE] if tokenized else inputs[0].shape[1:]
+    return list(shape), int(outputs[0].shape[1])
 
 
 def _content_digest(folder: Path) -> str:

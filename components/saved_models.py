@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from components import plugins
 from components.artifacts.artifact import Artifact, sha256_of, write_json
 from components.contracts import DataSpec, ModelParams
 from components.errors import ArtifactDamagedError
+from components.programs import TOKENIZER
 
 MODEL = "model.json"
 WEIGHTS = "weights.safetensors"
+LEARNED = "learned.json"
 PROGRAM = "model.pt2"
 
 
@@ -35,18 +38,20 @@ class ModelDescription:
 
 
 def save_model(out: Path, module: nn.Module, params: ModelParams, data: DataSpec) -> None:
-    """Write weights and model.json into the folder *out*; the same weights are the same bytes."""
+    """Write weights, model.json and what the model learnt into the folder *out*; the same weights are the same bytes."""
     weights = {name: _plain(tensor) for name, tensor in module.state_dict().items()}
     safetensors.torch.save_file(weights, out / WEIGHTS)
     description = {
         "format": "weights",
         "family": params.name,
         "params": params.model_dump(mode="json"),
-        "data_spec": asdict(data),
+        "data_spec": {name: value for name, value in asdict(data).items() if name != "learned"},
         "num_parameters": sum(weight.numel() for weight in module.parameters()),
         "weight_bytes": (out / WEIGHTS).stat().st_size,
     }
     write_json(out / MODEL, description)
+    if data.learned:
+        write_json(out / LEARNED, dict(data.learned))
 
 
 def load_model(artifact: Artifact) -> nn.Module:
@@ -54,7 +59,7 @@ def load_model(artifact: Artifact) -> nn.Module:
     described = artifact.read_json(MODEL)
     if described["format"] == "torch_export":
         return load_program(artifact.root)
-    module = build_model(described)
+    module = build_model(described, learned_by(artifact))
     try:
         module.load_state_dict(safetensors.torch.load_file(artifact.file(WEIGHTS)))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
@@ -62,11 +67,17 @@ def load_model(artifact: Artifact) -> nn.Module:
     return module.eval()
 
 
-def build_model(described: dict[str, Any]) -> nn.Module:
+def learned_by(artifact: Artifact) -> dict[str, str]:
+    """What the model learnt of its training samples before it was built; nothing, for most."""
+    learned: dict[str, str] = artifact.read_json(LEARNED) if artifact.file(LEARNED).exists() else {}
+    return learned
+
+
+def build_model(described: dict[str, Any], learned: Mapping[str, str]) -> nn.Module:
     """The module that model.json describes, with weights that mean nothing yet."""
     params = plugins.params_class("models", described["family"]).model_validate(described["params"])
     assert isinstance(params, ModelParams)
-    return params.build(_data_spec(described["data_spec"]))
+    return params.build(replace(_data_spec(described["data_spec"]), learned=learned))
 
 
 def describe(artifact: Artifact) -> ModelDescription:
@@ -80,10 +91,14 @@ def describe(artifact: Artifact) -> ModelDescription:
 
 
 def model_digest(artifact: Artifact) -> str:
-    """Digest of what decides the answers: family, parameters and weights, or the program; not of what was measured."""
+    """Digest of what decides the answers: family, parameters, weights and what was learnt before, or the program.
+
+    Not of what was measured.
+    """
     described = artifact.read_json(MODEL)
     content = PROGRAM if described["format"] == "torch_export" else WEIGHTS
     decisive = [described.get("family"), described.get("params"), sha256_of(artifact.file(content))]
+    decisive += [sha256_of(artifact.file(name)) for name in (LEARNED, TOKENIZER) if artifact.file(name).exists()]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
@@ -103,10 +118,11 @@ class _Program(nn.Module):
 
 
 def load_program(folder: Path) -> nn.Module:
-    """The torch.export program in *folder*, as a module in eval mode."""
+    """The torch.export program in *folder*, with its tokenizer if it has one, as a module in eval mode."""
     from components import programs
 
-    return _Program(programs.load_program(folder / PROGRAM))
+    program = _Program(programs.load_program(folder / PROGRAM))
+    return programs.with_tokenizer(program, folder / TOKENIZER)
 
 
 def _data_spec(saved: dict[str, Any]) -> DataSpec:

@@ -20,16 +20,22 @@ class Params(PluginParams):
 
 
 def export(module: nn.Module, sample_shape: tuple[int, ...], out: Path) -> Path:
-    """Write *module* (uint8 [B, *S] -> [B, C], any B) into the folder *out*; the same weights give the same bytes."""
-    from components.programs import save_program, trace
+    """Write *module* (uint8 [B, *S] -> [B, C], any B) into the folder *out*; the same weights give the same bytes.
+
+    Of a `Tokenized` one the program takes tokens, and tokenizer.json beside it says how texts become those.
+    """
+    from components.contracts import Tokenized
+    from components.programs import TOKENIZER, save_program, trace
 
     path = out / FILE_NAME
     save_program(trace(module, sample_shape), path)
+    if isinstance(module, Tokenized):
+        (out / TOKENIZER).write_text(module.tokenizer, encoding="utf-8")
     return path
 
 
 def load(path: Path) -> nn.Module:
-    """Read what export wrote, as a user of it would."""
-    from components.programs import load_program
+    """Read what export wrote, as a user of it would: uint8 [B, *S] -> [B, C]."""
+    from components.programs import load_whole
 
-    return load_program(path)
+    return load_whole(path)

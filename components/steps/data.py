@@ -75,6 +75,8 @@ def _run(ctx: StepContext) -> None:
     folder = versions.checkout(version, cache=ctx.settings.data_cache, say=ctx.progress.say)
     ctx.progress.check()
     decoded = data.format.read(folder)
+    for note in decoded.notes:
+        ctx.progress.say(note)
     _judge_damage(decoded, data.on_damaged, ctx.progress)
     check_decoded(decoded)
     ids = sample_ids(decoded.samples)

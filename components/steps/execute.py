@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components import plugins
 from components.artifacts.artifact import MEASURED, Artifact, write_json
 from components.artifacts.code_digest import code_digests
 from components.artifacts.fingerprint import device_name, num_threads
@@ -36,7 +37,8 @@ class Outcome:
 
 def key_of(step: Step, params: Params, inputs: Mapping[str, Artifact], resolved: Resolved) -> Key:
     """Everything that could change a number of *step*, named and digested."""
-    entries = (f"components.steps.{step.name}", *step.plugins(params))
+    modules = step.plugins(params)
+    entries = (f"components.steps.{step.name}", *modules)
     return make_key(
         step.name,
         {
@@ -44,7 +46,7 @@ def key_of(step: Step, params: Params, inputs: Mapping[str, Artifact], resolved:
             "inputs": {name: inputs[name].digest for name in step.inputs},
             "facts": resolved.facts,
             "code": code_digests(entries),
-            "libraries": library_versions(step.libraries),
+            "libraries": library_versions((*step.libraries, *plugins.libraries(modules))),
         },
     )
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from components import plugins
-from components.artifacts.artifact import write_json
-from components.contracts import ModelParams
+from components.artifacts.artifact import sha256_of, write_json
+from components.contracts import DataSpec, ModelParams, Progress, Remembers
 from components.params import Params, TrainParams, ViewParams
 from components.steps.lesson import Lesson
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from components.data.packed import PackedData
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 METRICS = "metrics.json"
 HISTORY = "history.json"
 LIBRARIES = ("numpy", "safetensors", "torch")
+REMEMBERED_AT_ONCE = 512
 
 
 def fit(
@@ -50,10 +54,13 @@ def fit(
 
     data = open_packed(ctx.inputs["data"])
     device = torch.device(device_name(ctx.settings))
-    module = initialised(model, data.spec, seed=seed)
+    spec = with_learned(model, data)
+    module = initialised(model, spec, seed=seed)
     bank = training_bank(data, views, device=device, limit_bytes=ctx.settings.view_bank_bytes)
     if check_views:
         check_views(bank)
+    if isinstance(module, Remembers):
+        _remember(module.to(device), bank, data.rows("train"), views.count, ctx.progress)
     lesson = teach(module) if teach else Lesson()
     result = run_loop(
         model=module,
@@ -74,9 +81,26 @@ def fit(
         teacher=lesson.teacher,
         title=title,
     )
-    save_model(ctx.out, module, model, data.spec)
+    save_model(ctx.out, module, model, spec)
     write_json(ctx.out / HISTORY, list(result.history))
     write_metrics(ctx, module, data)
+
+
+def with_learned(model: ModelParams, data: PackedData) -> DataSpec:
+    """What *model* is built for: the data, and what it learns of the training samples before."""
+    return replace(data.spec, learned=model.learn(data.samples[data.rows("train")]))
+
+
+def _remember(module: Remembers, bank: ViewBank, rows: NDArray[np.int64], num_views: int, progress: Progress) -> None:
+    """Let *module* compute ahead, for every view, what training does not change."""
+    import torch
+
+    progress.start("what training will not change", total=num_views * len(rows))
+    for view in range(num_views):
+        for start in range(0, len(rows), REMEMBERED_AT_ONCE):
+            module.remember(bank.batch(torch.from_numpy(rows[start : start + REMEMBERED_AT_ONCE]), view))
+            progress.advance(view * len(rows) + min(start + REMEMBERED_AT_ONCE, len(rows)))
+            progress.check()
 
 
 def write_metrics(ctx: StepContext, module: nn.Module, data: PackedData) -> None:
@@ -95,11 +119,18 @@ def read_by_training(
     """The parameters that decide what a training leaves; how often it is saved on the way does not."""
     return {
         "workload": params.workload.model_dump(mode="json"),
-        "model": model.model_dump(mode="json"),
+        **read_of(model),
         "train": train.model_dump(mode="json", exclude={"checkpoint_seconds"}),
         "views": views.model_dump(mode="json"),
         "seed": seed,
     }
+
+
+def read_of(model: ModelParams) -> Mapping[str, Any]:
+    """What decides the model itself: its parameters, and what is in the files that it reads."""
+    contents = {name: sha256_of(path) for name, path in model.files().items()}
+    read = {"model": model.model_dump(mode="json", exclude=set(model.located))}
+    return {**read, "model_files": contents} if contents else read
 
 
 def training_plugins(params: Params, model: ModelParams, views: ViewParams) -> Sequence[str]:

@@ -22,7 +22,7 @@ def _reads(params: Params) -> Mapping[str, Any]:
         return {
             "source": "weights",
             "workload": params.workload.model_dump(mode="json"),
-            "model": teacher.model.model_dump(mode="json"),
+            **fitting.read_of(teacher.model),
         }
     read = fitting.read_by_training(params, teacher.model, teacher.train, teacher.views, teacher.seed)
     return {"source": "train", **read}
@@ -59,8 +59,9 @@ def _from_weights(ctx: StepContext, source: WeightsTeacher) -> None:
 
     data = open_packed(ctx.inputs["data"])
     model = ctx.params.teacher.model
-    module = weights_module(weights_file(source), ctx.resolved.facts["weights_sha256"], model, data.spec)
-    save_model(ctx.out, module, model, data.spec)
+    spec = fitting.with_learned(model, data)
+    module = weights_module(weights_file(source), ctx.resolved.facts["weights_sha256"], model, spec)
+    save_model(ctx.out, module, model, spec)
     write_json(ctx.out / fitting.HISTORY, [])
     fitting.write_metrics(ctx, module, data)
 

@@ -44,9 +44,11 @@ def reproducible() -> Iterator[None]:
 
 
 def initialised(params: ModelParams, data: DataSpec, *, seed: int) -> nn.Module:
-    """Build the model with initial weights that depend on *seed* alone."""
+    """Build the model with initial weights that depend on *seed* alone, and on the files that it begins with."""
     with _seeded(seed, _INITIAL_WEIGHTS):
-        return params.build(data)
+        module = params.build(data)
+        params.begin(module)
+        return module
 
 
 def initialised_objective(params: ObjectiveParams, spec: ObjectiveSpec, *, seed: int) -> Objective:
