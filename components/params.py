@@ -302,11 +302,46 @@ class SoftTargetParams(Frozen):
         return self
 
 
+class AllLabels(Frozen):
+    """Every label that the data holds."""
+
+    by: Literal["all"] = "all"
+
+
+class CountedLabels(Frozen):
+    """So many labels, drawn by a hash of each sample: adding samples displaces few."""
+
+    by: Literal["count"]
+    count: int = Field(ge=1, description="labels that the student sees")
+    per: Literal["set", "class"] = Field("set", description="count is of all classes together, or of each class")
+    seed: int = Field(0, ge=0, description="another seed draws other samples")
+
+
+class IndexedLabels(Frozen):
+    """The samples that an array of an .npz file names, by their places in the decoded order."""
+
+    by: Literal["index"]
+    array: str = Field("labelled", min_length=1, description="name of the array")
+    file: Path | None = Field(None, description="the .npz file; null: the one of data.split")
+
+
+LabelChoice = Annotated[Union[AllLabels, CountedLabels, IndexedLabels], Field(discriminator="by")]
+RowChoice = Literal["auto", "train", "transfer", "both", "labelled_and_transfer"]
+
+
 class StudentParams(Frozen):
     """The small, fast model."""
 
     model: ModelChoice = Field(description="the student's architecture, with and without distillation")
     objective: ObjectiveChoice = Field(description="what the student learns from the teacher")
+    rows: RowChoice = Field(
+        "auto",
+        description="samples that the student learns from: a split, both, or transfer and those of training whose labels "
+        "it sees; auto: the last if there are transfer samples, else train",
+    )
+    labels: LabelChoice = Field(
+        default_factory=AllLabels, description="labels that both students see; of the other samples only soft targets"
+    )
     train: TrainParams = Field(default_factory=TrainParams, description="how both students are trained")
     views: ViewParams = Field(default_factory=ViewParams, description="the views that teacher and student both see")
     seed: int = Field(0, ge=0, description="of both students' initial weights, shuffling and dropout")
@@ -372,6 +407,8 @@ def _contradictions(params: Params) -> Iterator[str]:
     yield from _unknown_metrics(params)
     if params.student.model == params.teacher.model and highest(params.student.objective.alpha) > 0:
         yield "student.model is the teacher's own model: there is nothing to make smaller"
+    if params.student.labels.by == "index" and params.student.labels.file is None and params.data.split.by != "index":
+        yield "student.labels names no file, and data.split has none either: set student.labels.file"
     if params.teacher.source.kind != "train" and params.teacher.train != TrainParams():
         yield f"teacher.train is set, but teacher.source.kind is {params.teacher.source.kind!r}: nothing would be trained"
 

@@ -84,23 +84,24 @@ def _by_hash(ids: NDArray[np.uint8], by: HashSplit) -> NDArray[np.uint8]:
     """
     import numpy as np
 
-    hashes = _hashes(ids, by.salt)
+    hashed = hashes(ids, by.salt)
     splits = np.full(len(ids), TRANSFER, dtype=np.uint8)
-    splits[_below(hashes, 1 - Fraction(by.transfer))] = TRAIN
-    splits[_below(hashes, Fraction(by.validation) + Fraction(by.test))] = VALIDATION
-    splits[_below(hashes, Fraction(by.test))] = TEST
+    splits[_below(hashed, 1 - Fraction(by.transfer))] = TRAIN
+    splits[_below(hashed, Fraction(by.validation) + Fraction(by.test))] = VALIDATION
+    splits[_below(hashed, Fraction(by.test))] = TEST
     return splits
 
 
-def _hashes(ids: NDArray[np.uint8], salt: str) -> list[int]:
+def hashes(ids: NDArray[np.uint8], salt: str) -> list[int]:
+    """A 64-bit number for each sample id, [N, 16] -> [N]; another salt gives others."""
     prefix = f"{salt}\0".encode()
     return [int.from_bytes(hashlib.sha256(prefix + sample_id.tobytes()).digest()[:8], "big") for sample_id in ids]
 
 
-def _below(hashes: Sequence[int], share: Fraction) -> list[bool]:
+def _below(hashed: Sequence[int], share: Fraction) -> list[bool]:
     """Whole numbers only: the same samples on every machine."""
     limit = int(share * 2**64)
-    return [value < limit for value in hashes]
+    return [value < limit for value in hashed]
 
 
 def _by_value(
@@ -116,7 +117,7 @@ def _by_value(
         [LEFT_OUT if value is None else split_of.get(value, LEFT_OUT) for value in values], dtype=np.uint8
     )
     if not present & set(by.validation):
-        held_out = np.array(_below(_hashes(ids, by.salt), Fraction(by.validation_share)), dtype=bool)
+        held_out = np.array(_below(hashes(ids, by.salt), Fraction(by.validation_share)), dtype=bool)
         splits[held_out & (splits == TRAIN)] = VALIDATION
     return splits
 

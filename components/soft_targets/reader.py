@@ -128,7 +128,7 @@ class SoftTargets:
         unknown = np.setdiff1d(rows, self.rows).tolist()
         return (
             f"there are no soft targets for {len(unknown)} of {len(rows)} rows ({some_of(unknown)}): "
-            f"they hold the {len(self.rows)} rows of the training split"
+            f"they hold the {len(self.rows)} rows that their student learnt from"
         )
 
     def _new_buffer(self, num_rows: int) -> _Buffer:

@@ -5,20 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from components.data.packed import PackedData
     from components.params import ViewParams
     from components.views import ViewBank
 
 
-def training_bank(data: PackedData, views: ViewParams, *, device: torch.device, limit_bytes: int) -> ViewBank:
-    """Views of the training rows, which are also the partners of mixed ones; *limit_bytes* as in `ViewBank`."""
+def training_bank(
+    data: PackedData, rows: NDArray[np.int64], views: ViewParams, *, device: torch.device, limit_bytes: int
+) -> ViewBank:
+    """Views of *rows*, which are also the partners of mixed ones; *limit_bytes* as in `ViewBank`."""
     import numpy as np
     import torch
 
     from components.views import ViewBank
 
-    rows = data.rows("train")
     samples = torch.from_numpy(np.asarray(data.samples[rows])).to(device)
     return ViewBank(samples, np.array(data.sample_ids), views, limit_bytes=limit_bytes, rows=rows)

@@ -8,6 +8,7 @@ from typing import Any
 from components.params import Params
 from components.steps import fitting
 from components.steps.step import Step, StepContext
+from components.steps.training_rows import as_resolved, hard_label_set, resolve_hard_labels
 
 
 def _reads(params: Params) -> Mapping[str, Any]:
@@ -28,6 +29,7 @@ def _run(ctx: StepContext) -> None:
         train=student.train,
         views=student.views,
         seed=student.seed,
+        taught=as_resolved(hard_label_set(ctx.inputs["data"], ctx.params), ctx),
     )
 
 
@@ -39,4 +41,5 @@ STEP = Step(
     run=_run,
     libraries=fitting.LIBRARIES,
     plugins=_plugins,
+    resolve=resolve_hard_labels,
 )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from components.data.packed import PackedData
+    from components.data.training_set import TrainingSet
     from components.steps.step import StepContext
     from components.views import ViewBank
 
@@ -35,14 +36,14 @@ def fit(
     train: TrainParams,
     views: ViewParams,
     seed: int,
+    taught: TrainingSet,
     teach: Callable[[nn.Module], Lesson] | None = None,
     check_views: Callable[[ViewBank], None] | None = None,
 ) -> None:
-    """Train *model* and fill ctx.out: weights, model.json, history.json, and metrics.json of the validation split.
+    """Train *model* on *taught*; leaves weights, model.json, history.json and metrics.json (validation) in ctx.out.
 
     *teach* says what the module that was built learns from a teacher; *check_views* may refuse what is about to be seen.
     """
-    import numpy as np
     import torch
 
     from components.artifacts.fingerprint import device_name
@@ -56,17 +57,18 @@ def fit(
     device = torch.device(device_name(ctx.settings))
     spec = with_learned(model, data)
     module = initialised(model, spec, seed=seed)
-    bank = training_bank(data, views, device=device, limit_bytes=ctx.settings.view_bank_bytes)
+    bank = training_bank(data, taught.rows, views, device=device, limit_bytes=ctx.settings.view_bank_bytes)
     if check_views:
         check_views(bank)
     if isinstance(module, Remembers):
-        _remember(module.to(device), bank, data.rows("train"), views.count, ctx.progress)
+        _remember(module.to(device), bank, taught.rows, views.count, ctx.progress)
     lesson = teach(module) if teach else Lesson()
     result = run_loop(
         model=module,
         samples=data.samples,
-        labels=np.array(data.labels),
-        train_rows=data.rows("train"),
+        labels=taught.labels,
+        train_rows=taught.rows,
+        num_drawn=taught.num_drawn,
         validation_rows=data.rows("validation"),
         workload=ctx.params.workload.build(),
         params=train,

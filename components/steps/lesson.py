@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from components.contracts import Objective
     from components.data.packed import PackedData
+    from components.data.training_set import TrainingSet
     from components.params import StudentParams
     from components.training.losses import Targets
     from components.training.taps import FeatureTeacher
@@ -31,7 +32,13 @@ class Lesson:
 
 
 def make_lesson(
-    student: nn.Module, teacher: nn.Module | None, targets: Targets, data: PackedData, params: StudentParams
+    student: nn.Module,
+    teacher: nn.Module | None,
+    targets: Targets,
+    *,
+    data: PackedData,
+    taught: TrainingSet,
+    params: StudentParams,
 ) -> Lesson:
     """Build the objective for two models that were built; *teacher* is None where it needs no features.
 
@@ -44,13 +51,12 @@ def make_lesson(
     from components.training.reproducible import initialised_objective
     from components.training.taps import FeatureTeacher, taps_of
 
-    rows = data.rows("train")
-    few = torch.from_numpy(np.array(data.samples[rows[:2]]))
+    few = torch.from_numpy(np.array(data.samples[taught.rows[:2]]))
     spec = ObjectiveSpec(
         data=data.spec,
         student=taps_of(student, few),
         teacher=taps_of(teacher, few) if teacher else None,
-        train_labels=np.asarray(data.labels[rows]),
+        train_labels=taught.labels[taught.rows],
     )
     objective = initialised_objective(params.objective, spec, seed=params.seed)
     if objective.needs != params.objective.needs:

@@ -1,4 +1,4 @@
-"""Ask the teacher once: its raw logits on every view of every training sample, whatever T and alpha come later."""
+"""Ask the teacher once: its raw logits on every view of every sample that the student sees, whatever T and alpha come."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from components.errors import BadInputError
 from components.params import Params, SoftTargetParams, ViewParams
 from components.settings import Settings
 from components.steps.step import Step, StepContext
+from components.steps.training_rows import as_resolved, resolve_rows, students_set
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from components.data.packed import PackedData
@@ -66,7 +69,8 @@ def run(ctx: StepContext) -> None:
 
     chosen, machine = ctx.params.soft_targets, fingerprint(ctx.settings)
     fast, exact = teachers(ctx.inputs["teacher"], chosen, ctx.settings)
-    asked = teacher_pass(ctx.inputs, ctx.params, fast, ctx.progress, machine)
+    rows = as_resolved(students_set(ctx.inputs["data"], ctx.params), ctx).rows
+    asked = teacher_pass(ctx.inputs, ctx.params, rows=rows, teacher=fast, progress=ctx.progress, fingerprint=machine)
     with _workers(ctx, machine) as workers:
         written = write_soft_targets(
             teacher=fast,
@@ -86,28 +90,30 @@ def run(ctx: StepContext) -> None:
         )
     write_json(ctx.out / VIEW_PIXELS, view_pixels(asked.bank, asked.rows, asked.num_views))
     labels = open_packed(ctx.inputs["data"]).labels
-    figures, rows = quality(SoftTargets.load(ctx.out), labels=labels, teacher=exact, bank=asked.bank, params=chosen)
+    figures, sampled = quality(SoftTargets.load(ctx.out), labels=labels, teacher=exact, bank=asked.bank, params=chosen)
     write_json(ctx.out / QUALITY, figures)
-    write_json(ctx.out / QUALITY_ROWS, rows)
+    write_json(ctx.out / QUALITY_ROWS, sampled)
     write_json(ctx.out / MEASURED / "ledger.json", written.ledger())
 
 
 def teacher_pass(
     inputs: Mapping[str, Artifact],
     params: Params,
+    *,
+    rows: NDArray[np.int64],
     teacher: Teacher,
     progress: Progress,
     fingerprint: Mapping[str, Any],
 ) -> TeacherPass:
-    """What the teacher is asked: every view of every sample of the training split."""
+    """What the teacher is asked: every view of every one of the student's *rows*."""
     from components.data.packed import open_packed
     from components.soft_targets.teacher_pass import TeacherPass
 
     data, views = open_packed(inputs["data"]), views_asked(params)
     return TeacherPass(
         teacher=teacher,
-        bank=_bank(data, views),
-        rows=data.rows("train"),
+        bank=_bank(data, rows, views),
+        rows=rows,
         num_views=views.count,
         identity=identity_of(inputs["data"], inputs["teacher"], params),
         params=params.soft_targets,
@@ -116,13 +122,13 @@ def teacher_pass(
     )
 
 
-def _bank(data: PackedData, views: ViewParams) -> ViewBank:
+def _bank(data: PackedData, rows: NDArray[np.int64], views: ViewParams) -> ViewBank:
     """Nothing prepared ahead, since each view is read once."""
     import torch
 
     from components.steps.banks import training_bank
 
-    return training_bank(data, views, device=torch.device("cpu"), limit_bytes=0)
+    return training_bank(data, rows, views, device=torch.device("cpu"), limit_bytes=0)
 
 
 def teachers(teacher: Artifact, params: SoftTargetParams, settings: Settings) -> tuple[Teacher, Teacher]:
@@ -226,5 +232,6 @@ STEP = Step(
     run=run,
     libraries=("torch", "numpy"),
     plugins=code_modules,
+    resolve=resolve_rows,
     judge="components.steps.soft_targets_gate",
 )

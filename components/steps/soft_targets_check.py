@@ -72,7 +72,7 @@ def _teacher_pass(
     teacher, _ = teachers(inputs["teacher"], params, store.settings)
     return TeacherPass(
         teacher=teacher,
-        bank=training_bank(open_packed(inputs["data"]), views, device=torch.device("cpu"), limit_bytes=0),
+        bank=training_bank(open_packed(inputs["data"]), targets.rows, views, device=torch.device("cpu"), limit_bytes=0),
         rows=targets.rows,
         num_views=targets.num_views,
         identity=targets.header.identity,

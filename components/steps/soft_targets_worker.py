@@ -82,12 +82,14 @@ def _teacher_pass(job: Mapping[str, Any]) -> TeacherPass:
 
     from components.artifacts.fingerprint import num_threads
     from components.steps.soft_targets import teacher_pass, teachers
+    from components.steps.training_rows import students_set
 
     params, settings = Params.model_validate(job["params"]), Settings(**job["settings"])
     inputs = {name: Artifact(**{**fields, "root": Path(fields["root"])}) for name, fields in job["inputs"].items()}
     torch.set_num_threads(num_threads(settings))
     fast, _ = teachers(inputs["teacher"], params.soft_targets, settings)
-    return teacher_pass(inputs, params, fast, NoProgress(), job["fingerprint"])
+    rows = students_set(inputs["data"], params).rows
+    return teacher_pass(inputs, params, rows=rows, teacher=fast, progress=NoProgress(), fingerprint=job["fingerprint"])
 
 
 def _compute(asked: TeacherPass, request: Mapping[str, Any]) -> float:

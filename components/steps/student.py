@@ -11,11 +11,13 @@ from components.params import Params
 from components.steps import fitting
 from components.steps.lesson import FEATURES, Lesson, make_lesson
 from components.steps.step import Step, StepContext
+from components.steps.training_rows import as_resolved, resolve_student, students_set
 
 if TYPE_CHECKING:
     from torch import nn
 
     from components.contracts import DataSpec
+    from components.data.training_set import TrainingSet
     from components.soft_targets.reader import SoftTargets
     from components.views import ViewBank
 
@@ -42,6 +44,7 @@ def _plugins(params: Params) -> Sequence[str]:
 
 def _run(ctx: StepContext) -> None:
     student = ctx.params.student
+    taught = as_resolved(students_set(ctx.inputs["data"], ctx.params), ctx)
     fitting.fit(
         ctx,
         title="student",
@@ -49,16 +52,24 @@ def _run(ctx: StepContext) -> None:
         train=student.train,
         views=student.views,
         seed=student.seed,
-        teach=partial(_lesson, ctx),
+        taught=taught,
+        teach=partial(_lesson, ctx, taught),
         check_views=None if student.allow_mismatched_views else partial(_refuse_other_pixels, ctx),
     )
 
 
-def _lesson(ctx: StepContext, module: nn.Module) -> Lesson:
+def _lesson(ctx: StepContext, taught: TrainingSet, module: nn.Module) -> Lesson:
     from components.data.packed import open_packed
 
     data = open_packed(ctx.inputs["data"])
-    return make_lesson(module, _live_teacher(ctx), _soft_targets(ctx, data.spec), data, ctx.params.student)
+    return make_lesson(
+        module,
+        _live_teacher(ctx),
+        _soft_targets(ctx, data.spec),
+        data=data,
+        taught=taught,
+        params=ctx.params.student,
+    )
 
 
 def _live_teacher(ctx: StepContext) -> nn.Module | None:
@@ -106,4 +117,5 @@ STEP = Step(
     run=_run,
     libraries=fitting.LIBRARIES,
     plugins=_plugins,
+    resolve=resolve_student,
 )

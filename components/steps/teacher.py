@@ -47,9 +47,23 @@ def _run(ctx: StepContext) -> None:
     elif isinstance(teacher.source, MlflowTeacher):
         _from_registry(ctx)
     else:
-        fitting.fit(
-            ctx, title="teacher", model=teacher.model, train=teacher.train, views=teacher.views, seed=teacher.seed
-        )
+        _trained(ctx)
+
+
+def _trained(ctx: StepContext) -> None:
+    from components.data.packed import open_packed
+    from components.data.training_set import teachers_set
+
+    teacher = ctx.params.teacher
+    fitting.fit(
+        ctx,
+        title="teacher",
+        model=teacher.model,
+        train=teacher.train,
+        views=teacher.views,
+        seed=teacher.seed,
+        taught=teachers_set(open_packed(ctx.inputs["data"])),
+    )
 
 
 def _from_weights(ctx: StepContext, source: WeightsTeacher) -> None:

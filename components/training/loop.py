@@ -61,14 +61,16 @@ def train(
     objective: Objective | None = None,
     targets: Targets | None = None,
     teacher: FeatureTeacher | None = None,
+    num_drawn: int | None = None,
     title: str = "train",
 ) -> TrainResult:
     """Train *model* in place on *train_rows* of samples [N, *S] and labels [N]; go on from a checkpoint in *work*.
 
     The loss is alpha * weight * distillation + (1 - alpha) * hard: the distillation part is the mean over all rows of
     a batch, the hard part the mean over its labelled rows (0 if it has none). Without an *objective* the
-    loss is the hard part alone, and only labelled rows are drawn, as many an epoch as there are rows at all:
-    so a student without a teacher takes as many steps as one with. Epoch e (from 0) reads view e mod *num_views*.
+    loss is the hard part alone, and only labelled rows are drawn, as many an epoch as there are rows at all
+    (or *num_drawn*): so a student without a teacher takes as many steps as one with. Epoch e (from 0) reads
+    view e mod *num_views*.
     `validation_loss` is the hard-label loss without smoothing on the samples as they are; without early
     stopping it decides nothing. An *objective* takes the teacher's logits from *targets* and its features from *teacher*.
 
@@ -95,7 +97,7 @@ def train(
             teacher=teacher,
         )
         rows = train_rows if objective else train_rows[labels[train_rows] != UNLABELLED]
-        loop = _Loop(loss, rows, num_drawn=len(train_rows), seed=seed, num_views=num_views)
+        loop = _Loop(loss, rows, num_drawn=num_drawn or len(train_rows), seed=seed, num_views=num_views)
         return _run(loop, judge, Checkpoints(work, identity=loop.identity()), progress, title)
 
 
