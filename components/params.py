@@ -77,7 +77,14 @@ class ColumnSplit(Frozen):
         (), description="its values that mean samples that the student may learn from, and no teacher"
     )
     validation_share: Share = Field(0.1, description="share of training to hold out where no value means validation")
+    transfer_share: Share = Field(
+        0.0, description="share of training to make transfer samples where no value means that"
+    )
     salt: str = Field("potstill", description="another salt holds out another share")
+
+    @model_validator(mode="after")
+    def _leave_some_to_train(self) -> ColumnSplit:
+        return _leaving_some_to_train(self)
 
 
 class FolderSplit(Frozen):
@@ -93,7 +100,14 @@ class FolderSplit(Frozen):
         ("transfer",), description="folders of samples that the student may learn from, and no teacher"
     )
     validation_share: Share = Field(0.1, description="share of training to hold out where no folder means validation")
+    transfer_share: Share = Field(
+        0.0, description="share of training to make transfer samples where no folder means that"
+    )
     salt: str = Field("potstill", description="another salt holds out another share")
+
+    @model_validator(mode="after")
+    def _leave_some_to_train(self) -> FolderSplit:
+        return _leaving_some_to_train(self)
 
 
 class IndexSplit(Frozen):
@@ -112,6 +126,13 @@ class IndexSplit(Frozen):
         description="column of the source that names the test samples; null: the file's array `test`",
     )
     test_values: tuple[str, ...] = Field(("test",), min_length=1, description="values of test_column that mean test")
+
+
+def _leaving_some_to_train(split: ColumnSplit | FolderSplit) -> Any:
+    taken = split.validation_share + split.transfer_share
+    if taken >= 1:
+        raise ValueError(f"validation_share + transfer_share is {taken:g}: nothing is left to train on")
+    return split
 
 
 SplitChoice = Annotated[Union[HashSplit, ColumnSplit, FolderSplit, IndexSplit], Field(discriminator="by")]

@@ -116,9 +116,13 @@ def _by_value(
     splits = np.array(
         [LEFT_OUT if value is None else split_of.get(value, LEFT_OUT) for value in values], dtype=np.uint8
     )
+    hashed = hashes(ids, by.salt)
     if not present & set(by.validation):
-        held_out = np.array(_below(hashes(ids, by.salt), Fraction(by.validation_share)), dtype=bool)
+        held_out = np.array(_below(hashed, Fraction(by.validation_share)), dtype=bool)
         splits[held_out & (splits == TRAIN)] = VALIDATION
+    if not present & set(by.transfer):
+        kept = np.array(_below(hashed, 1 - Fraction(by.transfer_share)), dtype=bool)
+        splits[~kept & (splits == TRAIN)] = TRANSFER
     return splits
 
 

@@ -360,3 +360,16 @@ def test_what_an_index_split_names_must_be_there(tmp_path: Path, more, message):
     by = IndexSplit.model_validate({"by": "index", "file": file, "test_column": "split", **more})
     with pytest.raises(SplitError, match=message):
         split(data(range(4), columns={"split": ["train"] * 3 + ["test"]}), by)
+
+
+def test_a_share_of_official_training_data_becomes_transfer_samples():
+    """Beside the share that is held out; test stays as it is."""
+    decoded = data(range(1000), columns={"part": ["tr"] * 900 + ["te"] * 100})
+    by = ColumnSplit(by="column", column="part", train=("tr",), test=("te",), validation_share=0.2, transfer_share=0.3)
+    found = split(decoded, by).of
+
+    assert 210 < (found == TRANSFER).sum() < 330
+    assert 130 < (found == VALIDATION).sum() < 230
+    assert (found[900:] == TEST).all()
+    with pytest.raises(ValueError, match=r"validation_share \+ transfer_share is 1: nothing is left"):
+        FolderSplit(by="folder", validation_share=0.5, transfer_share=0.5)
