@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,13 +11,19 @@ from pydantic import Field
 
 from components.contracts import DecodedSamples
 from components.data.formats._images import ImageParams, Pictures, decode_pictures, labels_by_name, labels_by_number
+from components.data.formats._parquet_tables import (
+    SHARD,
+    check_columns,
+    classes_file,
+    flat_columns,
+    labels_are_text,
+    names_in_metadata,
+    tables,
+)
 from components.errors import DataDamagedError, some_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_SHARD = re.compile(r"^(.+)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet$")
-CLASSES_FILE = "classes.json"
 
 
 class Params(ImageParams):
@@ -39,7 +43,7 @@ class Params(ImageParams):
         pictures = decode_pictures(rows.sources, rows.images, self)
         kept = _Kept(pictures)
         sources = tuple(kept.of(rows.sources))
-        named = self.class_names or rows.class_names or _classes_file(folder)
+        named = self.class_names or rows.class_names or classes_file(folder)
         by_value = labels_by_name if rows.labels_are_text else labels_by_number
         labels, classes = by_value(kept.of(rows.labels), sources, named)
         columns = {name: kept.of(values) for name, values in rows.columns.items()}
@@ -71,8 +75,8 @@ class _Rows:
         self.sources += [f"{name}:{row}" for row in range(table.num_rows)]
         self.images += _images(table, params.image_column)
         self.labels += table.column(params.label_column).to_pylist()
-        others = _flat_columns(table, without=(params.image_column, params.label_column))
-        if "split" not in others and (shard := _SHARD.match(name.rpartition("/")[2])):
+        others = flat_columns(table, without=(params.image_column, params.label_column))
+        if "split" not in others and (shard := SHARD.match(name.rpartition("/")[2])):
             others["split"] = [shard[1]] * table.num_rows
         for column in {**self.columns, **others}:
             values = self.columns.setdefault(column, [None] * before)
@@ -81,10 +85,8 @@ class _Rows:
 
 def _read_rows(folder: Path, params: Params) -> _Rows:
     rows = _Rows()
-    for path in sorted(folder.rglob("*.parquet"), key=lambda path: path.relative_to(folder).as_posix()):
-        name = path.relative_to(folder).as_posix()
-        table = _read_table(path, name)
-        _check_columns(name, table, params)
+    for name, table in tables(folder):
+        check_columns(name, table, {"image_column": params.image_column, "label_column": params.label_column})
         _note_label_kind(rows, name, table, params)
         _note_class_names(rows, name, table, params)
         rows.append(name, table, params)
@@ -93,38 +95,12 @@ def _read_rows(folder: Path, params: Params) -> _Rows:
     return rows
 
 
-def _read_table(path: Path, name: str) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            return file.read()
-    except (pa.ArrowException, OSError) as error:
-        raise DataDamagedError(f"{name} cannot be read as Parquet: {error}") from error
-
-
-def _check_columns(name: str, table: pa.Table, params: Params) -> None:
-    for parameter in ("image_column", "label_column"):
-        wanted = getattr(params, parameter)
-        if table.column_names.count(wanted) != 1:
-            listed = some_of([f"{column.name} ({column.type})" for column in table.schema], limit=12)
-            raise DataDamagedError(f"{name} has no column {wanted!r} (it has: {listed}); set data.format.{parameter}")
-
-
 def _note_label_kind(rows: _Rows, name: str, table: pa.Table, params: Params) -> None:
-    from pyarrow import types
-
-    kind = table.schema.field(params.label_column).type
-    value = kind.value_type if types.is_dictionary(kind) else kind
-    if not (types.is_integer(value) or types.is_string(value) or types.is_large_string(value) or types.is_null(value)):
-        raise DataDamagedError(
-            f"{name}: labels in {params.label_column!r} are {kind}; they must be whole numbers or text"
-        )
-    if types.is_null(value):
+    text = labels_are_text(name, table, params.label_column)
+    if text is None:
         return
-    text = not types.is_integer(value)
     if rows.labels_are_text not in (None, text):
+        kind = table.schema.field(params.label_column).type
         raise DataDamagedError(
             f"{name}: labels in {params.label_column!r} are {kind}, unlike those of the files before it"
         )
@@ -132,35 +108,13 @@ def _note_label_kind(rows: _Rows, name: str, table: pa.Table, params: Params) ->
 
 
 def _note_class_names(rows: _Rows, name: str, table: pa.Table, params: Params) -> None:
-    names = _names_in_metadata(table.schema.metadata or {}, params.label_column)
+    names = names_in_metadata(table.schema.metadata or {}, params.label_column)
     if names and rows.class_names not in (None, names) and params.class_names is None:
         raise DataDamagedError(
             f"{name} names the classes {some_of(names)}, but a file before it {some_of(rows.class_names or ())}; "
             "set data.format.class_names"
         )
     rows.class_names = rows.class_names or names
-
-
-def _names_in_metadata(metadata: Mapping[bytes, bytes], label_column: str) -> tuple[str, ...] | None:
-    """Class names as the `datasets` library notes them in the schema: info.features.<label>.names."""
-    try:
-        feature = json.loads(metadata[b"huggingface"])["info"]["features"][label_column]
-        return tuple(str(name) for name in feature["names"]) or None
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _classes_file(folder: Path) -> tuple[str, ...] | None:
-    path = folder / CLASSES_FILE
-    if not path.exists():
-        return None
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataDamagedError(f"{CLASSES_FILE} is not valid JSON: {error}") from error
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise DataDamagedError(f"{CLASSES_FILE} must be a list of class names in label order")
-    return tuple(names)
 
 
 def _images(table: pa.Table, column: str) -> Iterator[Callable[[], bytes | None]]:
@@ -173,16 +127,3 @@ def _images(table: pa.Table, column: str) -> Iterator[Callable[[], bytes | None]
     if not (types.is_binary(images.type) or types.is_large_binary(images.type)):
         raise DataDamagedError(f"column {column!r} is {images.type}; it must be binary, or a struct with bytes")
     return (chunk[row].as_py for chunk in images.chunks for row in range(len(chunk)))
-
-
-def _flat_columns(table: pa.Table, without: Sequence[str]) -> dict[str, list[Any]]:
-    """Columns of plain values; pictures, lists and structs can neither split nor slice."""
-    from pyarrow import types
-
-    def flat(kind: pa.DataType) -> bool:
-        return not (
-            types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind) or types.is_null(kind)
-        )
-
-    columns = [column.name for column in table.schema if column.name not in without and flat(column.type)]
-    return {name: table.column(name).to_pylist() for name in columns}
