@@ -33,6 +33,21 @@ SPLITS = ("train", "validation", "test", "transfer")
 UNLABELLED = -1
 
 
+def is_labelled(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of labels of either LabelKind are there; [N]. Of several numbers, all must be."""
+    if labels.dtype.kind == "f":
+        known: NDArray[np.bool_] = (labels == labels).all(axis=1)  # noqa: PLR0124 - NaN alone differs from itself
+        return known
+    return labels != UNLABELLED
+
+
+def unlabelled_like(labels: NDArray[Any]) -> NDArray[Any]:
+    """As many, none of them there."""
+    hidden = labels.copy()
+    hidden[...] = float("nan") if labels.dtype.kind == "f" else UNLABELLED
+    return hidden
+
+
 class Frozen(BaseModel):
     """A typed section of params.yaml: unknown keys are errors, values never change."""
 
@@ -50,15 +65,38 @@ class DataSpec:
     """What a model or objective must know of a data set to be built for it."""
 
     sample_shape: tuple[int, ...]
-    """[S] of one stored sample; uint8 images are (channels, height, width)."""
+    """[S] of one stored sample; uint8 images are (channels, height, width), rows of a table (features,)."""
     class_names: tuple[str, ...]
-    """In label order: class_names[y] is the name of label y."""
+    """In label order: class_names[y] is the name of label y. None where labels are numbers."""
     channel_mean: tuple[float, ...]
-    """Of the training split, values scaled to 0..1, one a channel."""
+    """Of the training split, one for each place of the first dimension of S; of uint8, values scaled to 0..1."""
     channel_std: tuple[float, ...]
     num_train: int
+    sample_dtype: Literal["uint8", "float32"] = "uint8"
+    target_names: tuple[str, ...] = ()
+    """Of labels that are numbers, in column order; [D]."""
+    target_mean: tuple[float, ...] = ()
+    """Of the labelled samples of the training split; [D]."""
+    target_std: tuple[float, ...] = ()
+    """[D], above zero."""
+    feature_names: tuple[str, ...] = ()
+    """What each value of a sample is, where they have names."""
     learned: Mapping[str, str] = field(default_factory=dict)
     """What the model to be built learnt of the training samples, see `ModelParams.learn`; it goes with the model."""
+
+    @property
+    def label_kind(self) -> LabelKind:
+        return "numbers" if self.target_names else "classes"
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What each output of a model is about."""
+        return self.target_names or self.class_names
+
+    @property
+    def num_outputs(self) -> int:
+        """C, or D."""
+        return len(self.output_names)
 
     @property
     def num_classes(self) -> int:
@@ -79,7 +117,7 @@ class Signals:
     """What a model says about N rows; the same type whether live or read from the store."""
 
     logits: Tensor
-    """[N, C], before softmax and before any temperature."""
+    """[N, C], before softmax and before any temperature; [N, D] in the labels' own unit where those are numbers."""
     features: Mapping[str, Tensor] = field(default_factory=dict)
     """By tap point, for objectives that need more than logits."""
 
@@ -89,7 +127,7 @@ class Batch:
     """What an objective may know of the rows besides what the models say."""
 
     labels: Tensor
-    """[N] int64; UNLABELLED (-1) where there is none."""
+    """Of one LabelKind: [N] int64 or [N, D] float32."""
     labelled: Tensor
     """[N] bool."""
     sample_index: Tensor
@@ -104,11 +142,12 @@ class Batch:
 class DecodedSamples:
     """A data version once decoded, in a fixed order that does not depend on the file system."""
 
-    samples: NDArray[np.uint8]
-    """[N, *S]."""
-    labels: NDArray[np.int64]
-    """[N]; UNLABELLED where there is none."""
+    samples: NDArray[Any]
+    """[N, *S], uint8, or float32 and finite."""
+    labels: NDArray[Any]
+    """Of one LabelKind."""
     class_names: tuple[str, ...]
+    """None where labels are numbers."""
     sources: tuple[str, ...]
     """[N]; where each sample came from, such as 'train/3/0012.png' or 'digits.parquet:12'."""
     columns: Mapping[str, Sequence[Any]]
@@ -117,6 +156,10 @@ class DecodedSamples:
     """Samples that could not be decoded, as 'source: why'."""
     notes: tuple[str, ...] = ()
     """What was done to samples that a person should hear of, one sentence each."""
+    target_names: tuple[str, ...] = ()
+    """Of labels that are numbers; [D]."""
+    feature_names: tuple[str, ...] = ()
+    """Columns that hold the values of the samples one by one; [S] where samples are rows of a table."""
 
 
 class FormatParams(PluginParams):
@@ -128,7 +171,7 @@ class FormatParams(PluginParams):
 
 
 class Transform(Protocol):
-    """Makes views of samples; the same pixels for the same draw whatever the batch."""
+    """Makes views of samples of whole numbers; the same pixels for the same draw whatever the batch."""
 
     def __call__(self, samples: Tensor, draws: Draws) -> Tensor:
         """[B, *S] uint8 and the draws of those B views -> [B, *S] uint8."""
@@ -142,7 +185,7 @@ class Mixing(Protocol):
     """
 
     def __call__(self, samples: Tensor, partners: Tensor, draws: Draws) -> Tensor:
-        """[B, *S] uint8 twice, both seen as the steps before left them, and the draws of B views -> [B, *S] uint8."""
+        """[B, *S] twice, both seen as the steps before left them, and the draws of B views -> [B, *S], of the same type."""
         ...
 
     def shares(self, draws: Draws) -> Tensor:
@@ -192,9 +235,9 @@ class MixingParams(TransformParams):
 class ModelParams(PluginParams):
     """A model family: a file in components/models/.
 
-    The module built takes raw samples [B, *S] as stored (uint8) and returns logits [B, C]: its
-    deterministic `prepare` (normalise, resize) is inside, hence in its weights, digest and export. It may
-    name its tap points: a mapping `tap_points` from name to submodule, in order from input to output.
+    The module built takes raw samples [B, *S] as stored and returns logits [B, C], or numbers [B, D] in the labels'
+    own unit: its deterministic `prepare` (normalise, resize) is inside, hence in its weights, digest and export. It
+    may name its tap points: a mapping `tap_points` from name to submodule, in order from input to output.
     Where the first part of `prepare` is no tensor operation, the module fulfils `Tokenized`.
     """
 
@@ -317,6 +360,9 @@ class ObjectiveParams(PluginParams):
     weight: Annotated[Scheduled, Within(ge=0)] = Field(
         1.0, description="factor of the distillation part, for losses of another size than the hard-label loss"
     )
+
+    learns: ClassVar[frozenset[LabelKind]] = frozenset({"classes"})
+    """Labels of which kinds the outputs that it compares may be about."""
 
     @property
     def needs(self) -> frozenset[str]:

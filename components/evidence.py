@@ -38,7 +38,7 @@ def champion_evidence(
 
     packed = open_packed(data)
     holdout = holdout_of(packed)
-    workload = params.workload.build(packed.spec)
+    workload = params.workload_for(packed.spec)
     logits = predict_logits(load_registered(champion.uri, settings.tracking_uri), packed.samples, holdout.rows)
     return Evidence(
         model_digest=champion.digest or champion.uri,

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, Validati
 
 from components import plugins
 from components.contracts import (
+    DataSpec,
     FormatParams,
     Frozen,
     MixingParams,
@@ -19,9 +20,10 @@ from components.contracts import (
     ObjectiveParams,
     Severity,
     TransformParams,
+    Workload,
     WorkloadParams,
 )
-from components.errors import ParamsError
+from components.errors import BadInputError, ParamsError
 from components.schedules import highest
 
 FAMILIES: Mapping[type[BaseModel], str] = {
@@ -416,6 +418,16 @@ class Params(Frozen):
     gate: GateParams
     registry: RegistryParams
 
+    def workload_for(self, data: DataSpec) -> Workload:
+        """The workload, for the labels of *data*; BadInputError where those are of another kind than it learns."""
+        workload = self.workload.build(data)
+        if workload.labels != data.label_kind:
+            raise BadInputError(
+                f"the labels of {self.data.path} are {data.label_kind}, and workload {self.workload.name!r} learns "
+                f"{workload.labels}; correct workload, or data.format"
+            )
+        return workload
+
     @model_validator(mode="after")
     def _no_contradictions(self) -> Params:
         problems = list(_contradictions(self))
@@ -426,6 +438,7 @@ class Params(Frozen):
 
 def _contradictions(params: Params) -> Iterator[str]:
     yield from _unknown_metrics(params)
+    yield from _of_another_kind_of_labels(params)
     if params.student.model == params.teacher.model and highest(params.student.objective.alpha) > 0:
         yield "student.model is the teacher's own model: there is nothing to make smaller"
     if params.student.labels.by == "index" and params.student.labels.file is None and params.data.split.by != "index":
@@ -444,6 +457,31 @@ def _unknown_metrics(params: Params) -> Iterator[str]:
             yield f"teacher.floor: {name!r} {known}"
         elif measures[name].unit == "share" and not 0 <= bound <= 1:
             yield f"teacher.floor.{name} is a share and must lie between 0 and 1 (is {bound:g})"
+
+
+def _of_another_kind_of_labels(params: Params) -> Iterator[str]:
+    """What makes sense for classes alone, or for numbers alone."""
+    kind, objective = params.workload.build().labels, params.student.objective
+    if kind not in objective.learns and highest(objective.alpha) > 0:
+        yield f"student.objective {objective.name!r} compares {', '.join(sorted(objective.learns))}, and {_learns(params)}"
+    if kind == "classes":
+        return
+    smoothed = [name for name in ("teacher", "student") if getattr(params, name).train.label_smoothing]
+    for place in (*(f"{name}.train.label_smoothing" for name in smoothed), *_about_classes(params)):
+        yield f"{place} is about classes, and {_learns(params)}: leave it out"
+
+
+def _learns(params: Params) -> str:
+    return f"workload {params.workload.name!r} learns {params.workload.build().labels}"
+
+
+def _about_classes(params: Params) -> Iterator[str]:
+    if params.validation.class_share_min:
+        yield "validation.class_share_min"
+    if params.data.min_per_class > 1:
+        yield "data.min_per_class"
+    if params.soft_targets.codec in ("int8", "int4", "topk"):
+        yield f"soft_targets.codec {params.soft_targets.codec}"
 
 
 def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:

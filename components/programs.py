@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components.contracts import Tokenized
 from components.errors import ExportError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
     from torch.export import ExportedProgram
@@ -19,7 +18,7 @@ EXAMPLE_ROWS = 2
 TOKENIZER = "tokenizer.json"
 """Beside a program that takes tokens, what makes them of texts."""
 TOLERANCE = 1e-5
-"""Largest difference of a logit between a live model and its export."""
+"""Largest difference of an output between a live model and its export; beyond 1, as a share of the output."""
 
 
 def program_of(module: nn.Module, samples: Tensor) -> tuple[nn.Module, Tensor]:
@@ -27,14 +26,15 @@ def program_of(module: nn.Module, samples: Tensor) -> tuple[nn.Module, Tensor]:
     return (module.core, module.tokens(samples)) if isinstance(module, Tokenized) else (module, samples)
 
 
-def trace(module: nn.Module, sample_shape: tuple[int, ...]) -> ExportedProgram:
-    """Export *module*, which takes uint8 [B, *S], for every B; raises ExportError where it cannot be.
+def trace(module: nn.Module, sample_shape: tuple[int, ...], sample_dtype: str = "uint8") -> ExportedProgram:
+    """Export *module*, which takes [B, *S] of that type, for every B; raises ExportError where it cannot be.
 
     Of a `Tokenized` one, the part that takes tokens int64 [B, T].
     """
     import torch
 
-    exported, example = program_of(module.eval(), torch.zeros(EXAMPLE_ROWS, *sample_shape, dtype=torch.uint8))
+    samples = torch.zeros(EXAMPLE_ROWS, *sample_shape, dtype=getattr(torch, sample_dtype))
+    exported, example = program_of(module.eval(), samples)
     batch = torch.export.Dim("batch", min=1)
     try:
         program = torch.export.export(exported.eval(), (example,), dynamic_shapes=({0: batch},))
@@ -93,17 +93,17 @@ def load_program(path: Path) -> nn.Module:
         raise ExportError(f"{path} is not a torch.export archive that this torch can read: {error}") from error
 
 
-def largest_difference(
-    live: nn.Module, other: nn.Module, samples: NDArray[np.uint8], batches: tuple[int, ...]
-) -> float:
-    """Largest difference of any logit between two modules over batches of these sizes of *samples* [N, *S].
+def largest_difference(live: nn.Module, other: nn.Module, samples: NDArray[Any], batches: tuple[int, ...]) -> float:
+    """Largest difference of any output between two modules over batches of these sizes of *samples* [N, *S].
+
+    Of outputs larger than 1, as a share of their size.
 
     Not finite when either of them says something that is not, or rows of another shape.
     """
     return max(_difference(live, other, _batch(samples, size)) for size in batches)
 
 
-def _batch(samples: NDArray[np.uint8], size: int) -> Tensor:
+def _batch(samples: NDArray[Any], size: int) -> Tensor:
     import numpy as np
     import torch
 
@@ -118,13 +118,14 @@ def _difference(live: nn.Module, other: nn.Module, batch: Tensor) -> float:
     if expected.shape != found.shape:
         return float("inf")
     # NaN minus NaN stays NaN and would win no comparison: say infinity instead.
-    return float((expected.double() - found.double()).abs().max().nan_to_num(nan=float("inf")))
+    difference = (expected.double() - found.double()).abs() / expected.double().abs().clamp(min=1.0)
+    return float(difference.max().nan_to_num(nan=float("inf")))
 
 
 def demand_parity(difference: float, what: str) -> None:
     """Raise ExportError when *difference* is beyond TOLERANCE."""
     if not difference <= TOLERANCE:
         raise ExportError(
-            f"{what} differs from the live model by up to {difference:.3g} in a logit (allowed: {TOLERANCE:g}); "
+            f"{what} differs from the live model by up to {difference:.3g} in an output (allowed: {TOLERANCE:g}); "
             "look for randomness, training-mode layers or branches on the data in the model's forward"
         )

@@ -21,7 +21,6 @@ from components.errors import BadInputError, ExportError, ServerError
 from components.tracking import MODEL_PAGES, alone, client, vendor_errors, without_password
 
 if TYPE_CHECKING:
-    import numpy as np
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
@@ -33,6 +32,7 @@ DIGEST_TAG = "potstill.digest"
 VERSIONS_TAG = "mlflow.modelVersions"
 SAMPLE_SHAPE = "sample_shape"
 """Of what the tokenizer takes, in the metadata of a model."""
+SAMPLE_TYPES = ("uint8", "float32")
 PARITY_BATCHES = (1, 2, 7)
 EXAMPLE_ROWS = 2
 PROGRAM = Path("data", "model.pt2")
@@ -72,6 +72,7 @@ def register_model(
     artifact: Artifact,
     run_id: str,
     sample_shape: tuple[int, ...],
+    sample_dtype: str = "uint8",
     tags: Mapping[str, str],
     lock_dir: Path,
     metadata: Mapping[str, Any] | None = None,
@@ -80,7 +81,7 @@ def register_model(
 ) -> RegisteredVersion:
     """Register the model in *artifact* under *name* unless a version with its digest is there already.
 
-    It is logged to *run_id* as a torch.export program (uint8 [B, *S] -> float32 [B, C], any B), read back
+    It is logged to *run_id* as a torch.export program ([B, *S] as stored -> float32 [B, C], any B), read back
     from the server and held against the live model before there is a version of it. *note* describes the
     version for people, *about* the name, if it is new; both are Markdown. Raises ServerError, and ExportError
     when the two disagree.
@@ -91,7 +92,7 @@ def register_model(
         if found is not None:
             return _registered(found)
         all_tags = {**{key: str(value) for key, value in tags.items()}, DIGEST_TAG: artifact.digest}
-        wanted = _Wanted(name, artifact, run_id, sample_shape, all_tags, metadata or {}, about, note)
+        wanted = _Wanted(name, artifact, run_id, sample_shape, sample_dtype, all_tags, metadata or {}, about, note)
         model_id = _logged_model(mlflow_client, tracking_uri, wanted)
         return _registered(_create_version(mlflow_client, tracking_uri, wanted, model_id), created=True)
 
@@ -150,7 +151,7 @@ def resolve_model(uri: str, tracking_uri: str) -> ResolvedModel:
 
 
 def load_registered(uri: str, tracking_uri: str) -> nn.Module:
-    """The registered program itself: uint8 [B, *S] -> float32 [B, C]. Raises BadInputError for models of other kinds."""
+    """The registered program itself: [B, *S] as stored -> float32 [B, C]. Raises BadInputError for models of other kinds."""
     with _asked_for(uri, tracking_uri), _downloaded(uri, tracking_uri) as folder:
         return _load(folder, uri)
 
@@ -158,17 +159,22 @@ def load_registered(uri: str, tracking_uri: str) -> nn.Module:
 def download_model(uri: str, tracking_uri: str, out: Path) -> None:
     """Leave `model.pt2` and `model.json` in *out*, and a tokenizer, as components.saved_models.load_model reads them.
 
-    Raises BadInputError for a model that is no torch.export program of one uint8 input, or of tokens.
+    Raises BadInputError for a model that is no torch.export program of one input: uint8, float32, or tokens.
     """
     from components.programs import TOKENIZER
 
     with _asked_for(uri, tracking_uri), _downloaded(uri, tracking_uri) as folder:
         _load(folder, uri)  # MLflow refuses an archive with pickles in it here
-        shape, num_classes = _interface(folder, uri)
+        shape, dtype, num_outputs = _interface(folder, uri)
         shutil.copyfile(folder / PROGRAM, out / PROGRAM.name)
         if (tokenizer := (folder / PROGRAM).with_name(TOKENIZER)).is_file():
             shutil.copyfile(tokenizer, out / TOKENIZER)
-        described = {"format": "torch_export", "sample_shape": shape, "num_classes": num_classes}
+        described = {
+            "format": "torch_export",
+            "sample_shape": shape,
+            "sample_dtype": dtype,
+            "num_outputs": num_outputs,
+        }
         write_json(out / "model.json", described)
 
 
@@ -188,6 +194,7 @@ class _Wanted:
     artifact: Artifact
     run_id: str
     sample_shape: tuple[int, ...]
+    sample_dtype: str
     tags: Mapping[str, str]
     metadata: Mapping[str, Any]
     about: str
@@ -224,7 +231,7 @@ def _begin_model(mlflow_client: MlflowClient, wanted: _Wanted) -> LoggedModel:
 def _upload_and_compare(mlflow_client: MlflowClient, tracking_uri: str, logged: LoggedModel, wanted: _Wanted) -> None:
     from components.saved_models import load_model
 
-    live, samples = load_model(wanted.artifact), _samples(wanted.sample_shape)
+    live, samples = load_model(wanted.artifact), _samples(wanted.sample_shape, wanted.sample_dtype)
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
         folder = Path(scratch) / "model"
         _save(live, samples, folder, logged, wanted.metadata)
@@ -256,7 +263,7 @@ def _create_version(mlflow_client: MlflowClient, tracking_uri: str, wanted: _Wan
 
 
 def _save(
-    live: nn.Module, samples: NDArray[np.uint8], folder: Path, logged: LoggedModel, metadata: Mapping[str, Any]
+    live: nn.Module, samples: NDArray[Any], folder: Path, logged: LoggedModel, metadata: Mapping[str, Any]
 ) -> None:
     import mlflow.pytorch
     import torch
@@ -328,14 +335,17 @@ def _signature(exported: nn.Module, taken: NDArray[Any]) -> ModelSignature:
     )
 
 
-def _samples(sample_shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _samples(sample_shape: tuple[int, ...], sample_dtype: str) -> NDArray[Any]:
     """A few random ones, the same every time: [max(PARITY_BATCHES), *S]."""
     import numpy as np
 
-    return np.random.default_rng(0).integers(0, 256, (max(PARITY_BATCHES), *sample_shape), dtype=np.uint8)
+    draw, shape = np.random.default_rng(0), (max(PARITY_BATCHES), *sample_shape)
+    if sample_dtype == "uint8":
+        return draw.integers(0, 256, shape, dtype=np.uint8)
+    return draw.standard_normal(shape, dtype=np.float32)
 
 
-def _demand_same(live: nn.Module, samples: NDArray[np.uint8], uri: str, tracking_uri: str) -> None:
+def _demand_same(live: nn.Module, samples: NDArray[Any], uri: str, tracking_uri: str) -> None:
     from components.programs import demand_parity, largest_difference
 
     with _downloaded(uri, tracking_uri) as folder:
@@ -472,22 +482,24 @@ def _load(folder: Path, uri: str) -> nn.Module:
     return with_tokenizer(loaded, (folder / PROGRAM).with_name(TOKENIZER))
 
 
-def _interface(folder: Path, uri: str) -> tuple[list[int], int]:
-    """Sample shape and number of classes, from the model's signature and, where it takes tokens, its metadata."""
+def _interface(folder: Path, uri: str) -> tuple[list[int], str, int]:
+    """Shape and type of a sample, and number of outputs, from the model's signature; where it takes tokens, its metadata."""
     from mlflow.models import Model
 
     from components.programs import TOKENIZER
 
     model = Model.load(str(folder))
     tokenized = (folder / PROGRAM).with_name(TOKENIZER).is_file()
-    signature, kind = model.signature, "int64" if tokenized else "uint8"
+    signature = model.signature
     inputs = signature.inputs.inputs if signature and signature.inputs else []
     outputs = signature.outputs.inputs if signature and signature.outputs else []
-    if len(inputs) != 1 or len(outputs) != 1 or str(inputs[0].type) != kind or len(outputs[0].shape) != 2:
-        wanted = f"{kind} [-1, *{'tokens' if tokenized else 'sample shape'}] -> logits [-1, classes]"
+    kinds = ("int64",) if tokenized else SAMPLE_TYPES
+    if len(inputs) != 1 or len(outputs) != 1 or str(inputs[0].type) not in kinds or len(outputs[0].shape) != 2:
+        taken = f"{' or '.join(kinds)} [-1, *{'tokens' if tokenized else 'sample shape'}]"
+        wanted = f"{taken} -> logits [-1, classes], or numbers [-1, targets]"
         raise BadInputError(f"{uri}: the signature must be {wanted}, but is {signature}")
     shape = model.metadata[SAMPLE_SHAPE] if tokenized else inputs[0].shape[1:]
-    return list(shape), int(outputs[0].shape[1])
+    return list(shape), "uint8" if tokenized else str(inputs[0].type), int(outputs[0].shape[1])
 
 
 def _content_digest(folder: Path) -> str:

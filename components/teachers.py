@@ -84,8 +84,11 @@ def fetch_program(out: Path, uri: str, settings: Settings, data: DataSpec) -> No
 def _other_interface(described: Mapping[str, object], data: DataSpec) -> Iterator[str]:
     if described["sample_shape"] != list(data.sample_shape):
         yield f"it takes samples of shape {described['sample_shape']}, and these are {list(data.sample_shape)}"
-    if described["num_classes"] != data.num_classes:
-        yield f"it knows {described['num_classes']} classes, and the data has {data.num_classes}"
+    if described["sample_dtype"] != data.sample_dtype:
+        yield f"it takes {described['sample_dtype']} samples, and these are {data.sample_dtype}"
+    if described["num_outputs"] != data.num_outputs:
+        what = "classes" if data.label_kind == "classes" else "targets"
+        yield f"it knows {described['num_outputs']} {what}, and the data has {data.num_outputs}"
 
 
 def _misfits(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Iterator[str]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from components.params import ViewParams
 
 SAMPLE_ID_BYTES = 16
+SAMPLE_TYPES = ("torch.uint8", "torch.float32")
 MULTIPLIERS = np.array([[0xD2511F53], [0xCD9E8D57]], dtype=np.uint64)
 WEYL = np.array([0x9E3779B9, 0xBB67AE85], dtype=np.uint64)
 ROUNDS = 7
@@ -189,7 +190,8 @@ class _SomeDraws:
 class _Steps:
     """The steps of a view, built for samples of one shape."""
 
-    def __init__(self, params: ViewParams, sample_shape: tuple[int, ...]) -> None:
+    def __init__(self, params: ViewParams, sample_shape: tuple[int, ...], *, whole_numbers: bool) -> None:
+        _refuse_other_numbers(params, whole_numbers)
         built = [step.build(sample_shape) for step in params.transforms]
         scopes = [f"{position}:{step.name}/" for position, step in enumerate(params.transforms)]
         self.mixes = bool(built) and isinstance(params.transforms[-1], MixingParams)
@@ -205,7 +207,7 @@ class _Steps:
 
 
 def make_views(samples: Tensor, sample_ids: NDArray[np.uint8], view: int, params: ViewParams) -> Tensor:
-    """View *view* (mod params.count) of each sample; uint8 [B, *S], uint8 [B, 16] -> uint8 [B, *S].
+    """View *view* (mod params.count) of each sample; [B, *S], uint8 [B, 16] -> [B, *S].
 
     Where views mix samples, partners are drawn among these.
     """
@@ -229,7 +231,7 @@ class ViewBank:
         limit_bytes: int,
         rows: NDArray[np.int64] | None = None,
     ) -> None:
-        """uint8 [N, *S], and uint8 [*, 16] of the whole data set; *limit_bytes* bounds the prepared views.
+        """uint8 or float32 [N, *S], and uint8 [*, 16] of the whole data set; *limit_bytes* bounds the prepared views.
 
         *rows* [N] are the samples' rows in the data set; the samples are the whole set if they are not given.
         Partners are drawn among the samples, so two banks give the same mixed views only if they hold the same ones.
@@ -239,7 +241,7 @@ class ViewBank:
         self.samples = samples
         self.sample_ids = sample_ids
         self._rows, self._places = _both_ways(rows, samples.device)
-        self._steps = _Steps(params, tuple(samples.shape[1:]))
+        self._steps = _Steps(params, tuple(samples.shape[1:]), whole_numbers=not samples.is_floating_point())
         self._prepared: dict[int, Tensor] = {}
         self._whole_draws: ViewDraws | None = None
         self._drawn: dict[tuple[str, int, int, int], Tensor] = {}
@@ -259,10 +261,10 @@ class ViewBank:
         """What all views take once prepared; views that are the samples themselves take nothing."""
         if not self.params.transforms:
             return 0
-        return (self.params.count - int(self.params.first_is_identity)) * self.samples.numel()
+        return (self.params.count - int(self.params.first_is_identity)) * self.samples.nbytes
 
     def batch(self, rows: Tensor, view: int) -> Tensor:
-        """View *view* (mod params.count) of the samples at *rows*; int64 [B] -> uint8 [B, *S], a new tensor."""
+        """View *view* (mod params.count) of the samples at *rows*; int64 [B] -> [B, *S], a new tensor."""
         view %= self.params.count
         places = self._places_of(rows)
         if self._is_identity(view):
@@ -364,9 +366,18 @@ def pixel_hashes(bank: ViewBank, pairs: Sequence[tuple[int, int]]) -> list[str]:
     return [hashlib.sha256(pixels.contiguous().cpu().numpy().tobytes()).hexdigest() for pixels in made]
 
 
+def _refuse_other_numbers(params: ViewParams, whole_numbers: bool) -> None:
+    alone = [step.name for step in params.transforms if not isinstance(step, MixingParams)]
+    if alone and not whole_numbers:
+        raise BadInputError(
+            f"{alone[0]} changes samples of whole numbers, such as pictures, and these are rows of real ones: only mixing "
+            "(mixup) makes views of them; correct views.transforms"
+        )
+
+
 def _check_samples(samples: Tensor, sample_ids: NDArray[np.uint8], num_rows: int) -> None:
-    if str(samples.dtype) != "torch.uint8":
-        raise BadInputError(f"views are made of uint8 samples, and these are {samples.dtype}")
+    if str(samples.dtype) not in SAMPLE_TYPES:
+        raise BadInputError(f"views are made of uint8 or float32 samples, and these are {samples.dtype}")
     if len(samples) != num_rows:
         raise BadInputError(f"{len(samples)} samples cannot stand at {num_rows} rows of the data set")
     if sample_ids.dtype != np.uint8 or sample_ids.ndim != 2 or sample_ids.shape[1] != SAMPLE_ID_BYTES:

@@ -23,6 +23,7 @@ from components import records, registry, tracking
 from components.artifacts import ledger
 from components.artifacts.ledger import Saved, Saving
 from components.contracts import directions
+from components.data.packed import open_packed
 from components.errors import PotstillError, ServerError
 from components.evidence import champion_evidence, student_evidence
 from components.gate import Decision, decide
@@ -258,16 +259,17 @@ def _register_one(
     run: Run, logged: ProjectedRuns, step_name: str, model_name: str, *, about: str, note: str
 ) -> RegisteredVersion:
     artifacts = run.artifacts()
-    packed = artifacts["data"].read_json("data.json")
+    spec = open_packed(artifacts["data"]).spec
     return registry.register_model(
         run.settings.tracking_uri,
         name=model_name,
         artifact=artifacts[step_name],
         run_id=logged.children[step_name],
-        sample_shape=tuple(packed["sample_shape"]),
+        sample_shape=spec.sample_shape,
+        sample_dtype=spec.sample_dtype,
         tags=_version_tags(run, step_name),
         lock_dir=_locks(run),
-        metadata={"class_names": packed["class_names"]},
+        metadata={"target_names" if spec.target_names else "class_names": list(spec.output_names)},
         about=about,
         note=note,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from components.contracts import SPLITS, UNLABELLED, DataSpec
+from components.contracts import SPLITS, DataSpec, is_labelled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,10 +26,10 @@ INFO = "data.json"
 class PackedData:
     """A data version, decoded once; the arrays are read-only and come from disk as they are touched."""
 
-    samples: NDArray[np.uint8]
-    """[N, *S]."""
-    labels: NDArray[np.int64]
-    """[N]; UNLABELLED (-1) where there is none."""
+    samples: NDArray[Any]
+    """[N, *S], of spec.sample_dtype."""
+    labels: NDArray[Any]
+    """Of spec.label_kind: [N] int64 or [N, D] float32."""
     splits: NDArray[np.uint8]
     """[N], index into contracts.SPLITS; 255 is left out."""
     sample_ids: NDArray[np.uint8]
@@ -50,7 +50,7 @@ class PackedData:
     def labelled_rows(self, split: str) -> NDArray[np.int64]:
         """Indices of the labelled samples in *split*, ascending."""
         rows = self.rows(split)
-        return rows[self.labels[rows] != UNLABELLED]
+        return rows[is_labelled(self.labels[rows])]
 
 
 def open_packed(artifact: Artifact) -> PackedData:
@@ -73,10 +73,14 @@ def _mapped(artifact: Artifact, name: str) -> Any:
 
 
 def _spec(info: Mapping[str, Any]) -> DataSpec:
+    numbers: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in info.get("numbers", {}).items()
+    }
     return DataSpec(
         sample_shape=tuple(info["sample_shape"]),
         class_names=tuple(info["class_names"]),
         channel_mean=tuple(info["channel_mean"]),
         channel_std=tuple(info["channel_std"]),
         num_train=info["num_train"],
+        **numbers,
     )

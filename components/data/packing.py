@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.artifacts.artifact import write_json
-from components.contracts import SPLITS, UNLABELLED, DecodedSamples
+from components.contracts import SPLITS, UNLABELLED, DecodedSamples, is_labelled
 from components.data.packed import INFO, LABELS, SAMPLE_IDS, SAMPLES, SPLIT_INDEX, TABLE
 from components.data.splits import LEFT_OUT, Splits, count_by_class, splits_in_use
 from components.errors import DataDamagedError, some_of
@@ -36,15 +36,38 @@ def _problems(decoded: DecodedSamples) -> Sequence[str]:
     problems = [f"{found} {name} for {num_samples} samples" for name, found in lengths.items() if found != num_samples]
     if not num_samples:
         return ["the data set is empty"]
-    if not decoded.class_names:
+    if not decoded.class_names and not decoded.target_names:
         return ["no sample has a label and data.format.class_names is not set"]
-    if decoded.samples.dtype != np.uint8 or decoded.samples.ndim < 2:
-        problems.append(f"samples are {decoded.samples.dtype} of shape {decoded.samples.shape}, not uint8 [N, ...]")
+    samples = decoded.samples
+    if samples.dtype not in (np.uint8, np.float32) or samples.ndim < 2:
+        problems.append(f"samples are {samples.dtype} of shape {samples.shape}, not uint8 or float32 [N, ...]")
+    elif samples.dtype == np.float32 and not np.isfinite(samples).all():
+        bad = np.flatnonzero(~np.isfinite(samples).reshape(num_samples, -1).all(axis=1))
+        problems.append(f"{len(bad)} samples are not finite: {some_of([decoded.sources[row] for row in bad])}")
+    if problems:
+        return problems
+    return list(_wrong_targets(decoded) if decoded.target_names else _wrong_classes(decoded))
+
+
+def _wrong_classes(decoded: DecodedSamples) -> Iterator[str]:
+    import numpy as np
+
     outside = np.flatnonzero((decoded.labels < UNLABELLED) | (decoded.labels >= len(decoded.class_names)))
-    if len(outside) and not problems:
+    if len(outside):
         named = [f"{decoded.sources[row]} is {decoded.labels[row]}" for row in outside]
-        problems.append(f"{len(outside)} labels are outside the {len(decoded.class_names)} classes: {some_of(named)}")
-    return problems
+        yield f"{len(outside)} labels are outside the {len(decoded.class_names)} classes: {some_of(named)}"
+
+
+def _wrong_targets(decoded: DecodedSamples) -> Iterator[str]:
+    import numpy as np
+
+    labels, wanted = decoded.labels, (len(decoded.samples), len(decoded.target_names))
+    if labels.dtype != np.float32 or labels.shape != wanted:
+        yield f"labels are {labels.dtype} of shape {labels.shape}, not float32 {list(wanted)}"
+    elif infinite := np.flatnonzero(np.isinf(labels).any(axis=1)).tolist():
+        yield f"{len(infinite)} labels are infinite: {some_of([decoded.sources[row] for row in infinite])}"
+    elif not is_labelled(labels).any():
+        yield f"no sample has a label ({', '.join(decoded.target_names)})"
 
 
 def write_packed(out: Path, decoded: DecodedSamples, ids: NDArray[np.uint8], splits: Splits) -> None:
@@ -74,17 +97,48 @@ def _info(decoded: DecodedSamples, splits: Splits) -> dict[str, Any]:
         "dropped_copies": list(splits.dropped),
         "conflicting_labels": list(splits.conflicting),
         "damaged": list(decoded.damaged),
+        **({"numbers": _numbers(decoded, splits)} if decoded.target_names or decoded.samples.dtype.kind == "f" else {}),
     }
 
 
+def _numbers(decoded: DecodedSamples, splits: Splits) -> dict[str, Any]:
+    """The fields of DataSpec that data of whole numbers and classes does without."""
+    found: dict[str, Any] = {
+        "sample_dtype": str(decoded.samples.dtype),
+        "feature_names": list(decoded.feature_names),
+    }
+    if decoded.target_names:
+        labels = decoded.labels[(splits.of == SPLITS.index("train")) & is_labelled(decoded.labels)]
+        mean, std = _float_statistics(labels)
+        # What never varies has no spread, and errors are divided by it.
+        found |= {
+            "target_names": list(decoded.target_names),
+            "target_mean": mean,
+            "target_std": [s or 1.0 for s in std],
+        }
+    return found
+
+
 def _count_unlabelled(decoded: DecodedSamples, splits: Splits, split: str) -> int:
-    return int(((splits.of == SPLITS.index(split)) & (decoded.labels == UNLABELLED)).sum())
+    return int(((splits.of == SPLITS.index(split)) & ~is_labelled(decoded.labels)).sum())
 
 
-def channel_statistics(samples: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
-    """[N, C, ...] -> mean and standard deviation a channel, of values scaled to 0..1; summed in whole numbers."""
-    counts = _histograms(samples)
-    return _moments(counts)
+def channel_statistics(samples: NDArray[Any]) -> tuple[list[float], list[float]]:
+    """[N, C, ...] -> mean and standard deviation a channel; of uint8, values scaled to 0..1, summed in whole numbers."""
+    return _moments(_histograms(samples)) if samples.dtype.kind == "u" else _float_statistics(samples)
+
+
+def _float_statistics(values: NDArray[np.float32]) -> tuple[list[float], list[float]]:
+    """[N, C, ...] -> mean and standard deviation a channel, of exact sums so that every machine finds the same."""
+    import numpy as np
+
+    channels = [np.moveaxis(values, 1, 0)[channel].ravel().tolist() for channel in range(values.shape[1])]
+    means = [math.fsum(channel) / max(1, len(channel)) for channel in channels]
+    squares = (
+        math.fsum((value - mean) ** 2 for value in channel) / max(1, len(channel))
+        for channel, mean in zip(channels, means, strict=True)
+    )
+    return means, [math.sqrt(square) for square in squares]
 
 
 def _histograms(samples: NDArray[np.uint8]) -> list[list[int]]:
@@ -122,12 +176,24 @@ def _write_table(path: Path, decoded: DecodedSamples, ids: NDArray[np.uint8], sp
         "sample_index": pa.array(np.arange(rows, dtype=np.int64)),
         "source": pa.array(decoded.sources, type=pa.string()),
         "sample_id": pa.array([sample_id.tobytes().hex() for sample_id in ids], type=pa.string()),
-        "label": pa.array(decoded.labels),
-        "class_name": pa.array([_class_name(decoded, int(label)) for label in decoded.labels], type=pa.string()),
+        **_label_columns(decoded),
         "split": pa.array(["left_out" if split == LEFT_OUT else SPLITS[split] for split in splits], type=pa.string()),
     }
     columns |= {_free_name(name, columns): pa.array(values) for name, values in decoded.columns.items()}
     pq.write_table(pa.table(columns), path, compression="none", version="2.6")
+
+
+def _label_columns(decoded: DecodedSamples) -> dict[str, Any]:
+    """The label and its name, or a column a target, null where it is not known."""
+    import pyarrow as pa
+
+    if decoded.target_names:
+        columns = zip(decoded.target_names, decoded.labels.T, strict=True)
+        return {name: pa.array(values, from_pandas=True) for name, values in columns}
+    return {
+        "label": pa.array(decoded.labels),
+        "class_name": pa.array([_class_name(decoded, int(label)) for label in decoded.labels], type=pa.string()),
+    }
 
 
 def _class_name(decoded: DecodedSamples, label: int) -> str | None:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from components.contracts import SPLITS, UNLABELLED, DecodedSamples
+from components.contracts import SPLITS, DecodedSamples, is_labelled
 from components.errors import SplitError, some_of
 from components.params import ColumnSplit, FolderSplit, HashSplit, IndexSplit
 
@@ -38,7 +38,7 @@ class Splits:
     """Copies whose labels differ, as 'source (label) and source (label)'; the first of each is kept."""
 
 
-def sample_ids(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def sample_ids(samples: NDArray[Any]) -> NDArray[np.uint8]:
     """[N, *S] -> [N, 16]: the first half of a sha256 over type, shape and bytes of each sample, without its label."""
     import numpy as np
 
@@ -277,38 +277,51 @@ def _without_copies(
 
 def _copies(decoded: DecodedSamples, ids: NDArray[np.uint8], splits: NDArray[np.uint8]) -> list[tuple[int, list[int]]]:
     """For every sample with copies in use: the row to keep and the other rows."""
+    labelled = is_labelled(decoded.labels)
     groups: dict[bytes, list[int]] = {}
     for row, sample_id in enumerate(ids):
         if splits[row] != LEFT_OUT:
             groups.setdefault(sample_id.tobytes(), []).append(row)
 
     def precedence(row: int) -> tuple[int, bool, int]:
-        return PRECEDENCE.index(int(splits[row])), bool(decoded.labels[row] == UNLABELLED), row
+        return PRECEDENCE.index(int(splits[row])), not labelled[row], row
 
     ranked = [sorted(rows, key=precedence) for rows in groups.values() if len(rows) > 1]
     return [(rows[0], rows[1:]) for rows in ranked]
 
 
 def _labels_differ(decoded: DecodedSamples, kept: int, copy: int) -> bool:
-    labels = {int(decoded.labels[kept]), int(decoded.labels[copy])}
-    return len(labels) == 2 and UNLABELLED not in labels
+    labels = decoded.labels[[kept, copy]]
+    return bool(is_labelled(labels).all() and (labels[0] != labels[1]).any())
 
 
 def _conflict(decoded: DecodedSamples, kept: int, copy: int) -> str:
-    first, second = (f"{decoded.sources[row]} ({decoded.class_names[decoded.labels[row]]})" for row in (kept, copy))
+    first, second = (f"{decoded.sources[row]} ({_label_in_words(decoded, row)})" for row in (kept, copy))
     return f"{first} and {second}"
 
 
+def _label_in_words(decoded: DecodedSamples, row: int) -> str:
+    label = decoded.labels[row]
+    return ", ".join(f"{value:g}" for value in label) if decoded.target_names else decoded.class_names[label]
+
+
 def count_by_class(decoded: DecodedSamples, splits: NDArray[np.uint8]) -> dict[str, dict[str, int]]:
-    """Labelled samples for each split and class; of the transfer set if there is one."""
+    """Labelled samples for each split and class, or target; of the transfer set if there is one."""
     import numpy as np
 
+    labelled = is_labelled(decoded.labels)
+
     def counts(split: int) -> list[int]:
-        labels = decoded.labels[(splits == split) & (decoded.labels != UNLABELLED)]
+        labels = decoded.labels[(splits == split) & labelled]
+        if decoded.target_names:
+            return [len(labels)] * len(decoded.target_names)
         return [int(count) for count in np.bincount(labels, minlength=len(decoded.class_names))]
 
     used = [split for split, name in enumerate(SPLITS) if name in splits_in_use(splits)]
-    return {SPLITS[split]: dict(zip(decoded.class_names, counts(split), strict=True)) for split in used}
+    return {
+        SPLITS[split]: dict(zip(decoded.target_names or decoded.class_names, counts(split), strict=True))
+        for split in used
+    }
 
 
 def splits_in_use(splits: NDArray[np.uint8]) -> tuple[str, ...]:
@@ -317,7 +330,7 @@ def splits_in_use(splits: NDArray[np.uint8]) -> tuple[str, ...]:
 
 
 def _refuse_small_classes(decoded: DecodedSamples, splits: NDArray[np.uint8], min_per_class: int) -> None:
-    counts = count_by_class(decoded, splits)
+    counts = count_by_class(decoded, splits) if decoded.class_names else {}
     short = [
         f"{name!r} has {number} in {split}"
         for split, classes in counts.items()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from components.contracts import UNLABELLED
+from components.contracts import is_labelled, unlabelled_like
 from components.data.splits import hashes, index_arrays, named_array, refuse_bad_rows
 from components.data.training_set import TrainingSet
 from components.errors import SplitError, some_of
@@ -36,7 +36,7 @@ def hard_label_set(data: PackedData, student: TrainingSet) -> TrainingSet:
     """
     import numpy as np
 
-    if (student.labels[student.rows] != UNLABELLED).any():
+    if is_labelled(student.labels[student.rows]).any():
         return student
     return TrainingSet(data.labelled_rows("train"), np.array(data.labels), student.num_drawn)
 
@@ -49,7 +49,7 @@ def _refuse_missing_transfer(data: PackedData, chosen: RowChoice) -> None:
         )
 
 
-def _rows(data: PackedData, chosen: RowChoice, visible: NDArray[np.int64]) -> NDArray[np.int64]:
+def _rows(data: PackedData, chosen: RowChoice, visible: NDArray[Any]) -> NDArray[np.int64]:
     import numpy as np
 
     train, transfer = data.rows("train"), data.rows("transfer")
@@ -57,20 +57,18 @@ def _rows(data: PackedData, chosen: RowChoice, visible: NDArray[np.int64]) -> ND
         return train
     if chosen == "transfer":
         return transfer
-    labelled = train if chosen == "both" else train[visible[train] != UNLABELLED]
+    labelled = train if chosen == "both" else train[is_labelled(visible[train])]
     return np.union1d(labelled, transfer)
 
 
-def _visible_labels(
-    data: PackedData, chosen: RowChoice, labels: LabelChoice, labels_file: Path | None
-) -> NDArray[np.int64]:
+def _visible_labels(data: PackedData, chosen: RowChoice, labels: LabelChoice, labels_file: Path | None) -> NDArray[Any]:
     import numpy as np
 
     known = np.array(data.labels)
     if labels.by == "all":
         return known
     shown = _counted(data, chosen, labels) if labels.by == "count" else _indexed(data, labels, labels_file)
-    visible = np.full_like(known, UNLABELLED)
+    visible = unlabelled_like(known)
     visible[shown] = known[shown]
     return visible
 
@@ -85,6 +83,8 @@ def _counted(data: PackedData, chosen: RowChoice, labels: CountedLabels) -> NDAr
     if labels.per == "set":
         _refuse_too_few(labels, len(ranked), f"labelled samples in {split}")
         return np.asarray(ranked[: labels.count])
+    if data.spec.label_kind == "numbers":
+        raise SplitError("student.labels.per is 'class', and the labels are numbers: set student.labels.per=set")
     chosen_rows = [ranked[data.labels[ranked] == label] for label in range(data.spec.num_classes)]
     for name, rows in zip(data.spec.class_names, chosen_rows, strict=True):
         _refuse_too_few(labels, len(rows), f"labelled samples of class {name!r} in {split}")
@@ -112,6 +112,6 @@ def _indexed(data: PackedData, labels: IndexedLabels, path: Path | None) -> NDAr
     held_out = np.union1d(data.rows("validation"), data.rows("test"))
     if taken := np.intersect1d(rows, held_out).tolist():
         raise SplitError(f"{what} names samples of validation or test: {some_of(taken)}")
-    if unknown := rows[np.asarray(data.labels)[rows] == UNLABELLED].tolist():
+    if unknown := rows[~is_labelled(np.asarray(data.labels)[rows])].tolist():
         raise SplitError(f"{what} names samples that have no label: {some_of(unknown)}")
     return rows.astype(np.int64)

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from components.contracts import UNLABELLED
+from components.contracts import is_labelled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +21,8 @@ class TrainingSet:
 
     rows: NDArray[np.int64]
     """[n], ascending."""
-    labels: NDArray[np.int64]
-    """[N of the data set]; UNLABELLED where there is none or it is hidden."""
+    labels: NDArray[Any]
+    """Of one LabelKind and the whole data set; none where it is hidden, too."""
     num_drawn: int
     """Rows that an epoch consists of."""
 
@@ -31,15 +31,15 @@ class TrainingSet:
         labels = self.labels[self.rows]
         return {
             "num_rows": len(self.rows),
-            "num_labelled": int((labels != UNLABELLED).sum()),
+            "num_labelled": int(is_labelled(labels).sum()),
             "num_drawn": self.num_drawn,
             "rows_sha256": _sha256(self.rows),
             "labels_sha256": _sha256(labels),
         }
 
 
-def _sha256(array: NDArray[np.int64]) -> str:
-    return hashlib.sha256(array.astype("<i8").tobytes()).hexdigest()
+def _sha256(array: NDArray[Any]) -> str:
+    return hashlib.sha256(array.astype("<f4" if array.dtype.kind == "f" else "<i8").tobytes()).hexdigest()
 
 
 def teachers_set(data: PackedData) -> TrainingSet:

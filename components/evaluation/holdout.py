@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,8 @@ class Holdout:
 
     rows: NDArray[np.int64]
     """[N], indices into the data's samples."""
-    labels: NDArray[np.int64]
-    """[N]."""
+    labels: NDArray[Any]
+    """[N] int64, or [N, D] float32 where labels are numbers."""
     digest: str
     """sha256 over the sorted (sample id, label) pairs."""
 
@@ -39,10 +39,8 @@ def holdout_of(data: PackedData) -> Holdout:
     return Holdout(rows, labels, holdout_digest(np.asarray(data.sample_ids[rows]), labels))
 
 
-def holdout_digest(sample_ids: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
-    """[N, 16], [N] -> hex; the same for the same labelled samples in any order."""
-    records = sorted(
-        sample_id.tobytes() + int(label).to_bytes(8, "little", signed=True)
-        for sample_id, label in zip(sample_ids, labels, strict=True)
-    )
+def holdout_digest(sample_ids: NDArray[np.uint8], labels: NDArray[Any]) -> str:
+    """[N, 16], [N] or [N, D] -> hex; the same for the same labelled samples in any order."""
+    stored = labels.astype("<f4" if labels.dtype.kind == "f" else "<i8")
+    records = sorted(sample_id.tobytes() + label.tobytes() for sample_id, label in zip(sample_ids, stored, strict=True))
     return hashlib.sha256(b"".join(records)).hexdigest()

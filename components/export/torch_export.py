@@ -19,8 +19,8 @@ class Params(PluginParams):
     name: Literal["torch_export"] = "torch_export"
 
 
-def export(module: nn.Module, sample_shape: tuple[int, ...], out: Path) -> Path:
-    """Write *module* (uint8 [B, *S] -> [B, C], any B) into the folder *out*; the same weights give the same bytes.
+def export(module: nn.Module, sample_shape: tuple[int, ...], out: Path, *, sample_dtype: str = "uint8") -> Path:
+    """Write *module* ([B, *S] of that type -> [B, C], any B) into the folder *out*; the same weights give the same bytes.
 
     Of a `Tokenized` one the program takes tokens, and tokenizer.json beside it says how texts become those.
     """
@@ -28,7 +28,7 @@ def export(module: nn.Module, sample_shape: tuple[int, ...], out: Path) -> Path:
     from components.programs import TOKENIZER, save_program, trace
 
     path = out / FILE_NAME
-    save_program(trace(module, sample_shape), path)
+    save_program(trace(module, sample_shape, sample_dtype), path)
     if isinstance(module, Tokenized):
         (out / TOKENIZER).write_text(module.tokenizer, encoding="utf-8")
     return path

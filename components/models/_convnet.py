@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from components.contracts import DataSpec
 from components.models._images import Flat, GlobalMean, Prepare, image_shape, norm_layer
+from components.models._outputs import label_units
 
 
 class ConvNet(nn.Module):
-    """uint8 [B, *S] -> logits [B, C]: stages of 3x3 convolutions, halved in size between, then a small head."""
+    """[B, *S] -> [B, C], or [B, D] in the labels' unit: stages of 3x3 convolutions, halved between, then a small head."""
 
     def __init__(
         self,
@@ -40,12 +41,13 @@ class ConvNet(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.pool = Flat() if pooling == "flatten" else GlobalMean()
         features = inputs if pooling == "global" else inputs * height * breadth
-        self.head = _head(features, hidden, dropout, data.num_classes)
+        self.head = _head(features, hidden, dropout, data.num_outputs)
+        self.units = label_units(data)
         stage_ends = {f"stage{number}": f"stages.{end}" for number, end in enumerate(ends, start=1)}
         self.tap_points = {**stage_ends, "embedding": "head.1" if hidden else "pool"}
 
     def forward(self, samples: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.pool(self.stages(self.prepare(samples))))
+        logits: Tensor = self.units(self.head(self.pool(self.stages(self.prepare(samples)))))
         return logits
 
 
@@ -54,10 +56,10 @@ def _convolution(inputs: int, outputs: int, norm: str) -> list[nn.Module]:
     return [convolution, norm_layer(norm, outputs), nn.ReLU()]
 
 
-def _head(features: int, hidden: int, dropout: float, num_classes: int) -> nn.Sequential:
+def _head(features: int, hidden: int, dropout: float, num_outputs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     if hidden:
         layers += [nn.Linear(features, hidden), nn.ReLU()]
     if dropout:
         layers.append(nn.Dropout(dropout))
-    return nn.Sequential(*layers, nn.Linear(hidden or features, num_classes))
+    return nn.Sequential(*layers, nn.Linear(hidden or features, num_outputs))

@@ -10,9 +10,10 @@ from components.errors import BadInputError
 
 
 class Prepare(nn.Module):
-    """uint8 [B, *S] -> float32 [B, *S], each channel with the mean 0 and the deviation 1 of the training split.
+    """[B, *S] as stored -> float32 [B, *S], each channel with the mean 0 and the deviation 1 of the training split.
 
-    `mean` and `std` are buffers [channels] of values scaled to 0..1, so they are saved and exported with the weights.
+    `mean` and `std` are buffers [channels], of uint8 for values scaled to 0..1, so they are saved and exported with the
+    weights.
     """
 
     mean: Tensor
@@ -26,13 +27,14 @@ class Prepare(nn.Module):
                 f"samples of shape {data.sample_shape} have {channels} channels, but there are "
                 f"{len(data.channel_mean)} channel means and {len(data.channel_std)} deviations"
             )
+        self.unit = 255 if data.sample_dtype == "uint8" else 1
         self.view = (channels,) + (1,) * (len(data.sample_shape) - 1)
         self.register_buffer("mean", torch.tensor(data.channel_mean, dtype=torch.float32))
         # A constant channel has nothing to scale.
         self.register_buffer("std", torch.tensor([std or 1.0 for std in data.channel_std], dtype=torch.float32))
 
     def forward(self, samples: Tensor) -> Tensor:
-        scale = (255 * self.std).reciprocal().view(self.view)
+        scale = (self.unit * self.std).reciprocal().view(self.view)
         shift = (-self.mean / self.std).view(self.view)
         return (samples.to(self.mean.dtype) * scale).add_(shift)
 

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from components.contracts import DataSpec
 from components.models._images import Prepare
+from components.models._outputs import label_units
 
 
 class MultilayerPerceptron(nn.Module):
-    """uint8 [B, *S] -> logits [B, C]: every value of a sample is an input."""
+    """[B, *S] as stored -> [B, C], or [B, D] in the labels' unit: every value of a sample is an input."""
 
     def __init__(self, data: DataSpec, *, hidden: Sequence[int], dropout: float) -> None:
         super().__init__()
@@ -26,10 +27,11 @@ class MultilayerPerceptron(nn.Module):
             ends.append(len(layers) - 1)
             layers += [nn.Dropout(dropout)] if dropout else []
             width = out
-        self.layers = nn.Sequential(*layers, nn.Linear(width, data.num_classes))
+        self.layers = nn.Sequential(*layers, nn.Linear(width, data.num_outputs))
+        self.units = label_units(data)
         hidden_ends = {f"stage{number}": f"layers.{end}" for number, end in enumerate(ends, start=1)}
         self.tap_points = {**hidden_ends, **({"embedding": f"layers.{ends[-1]}"} if ends else {})}
 
     def forward(self, samples: Tensor) -> Tensor:
-        logits: Tensor = self.layers(torch.flatten(self.prepare(samples), 1))
+        logits: Tensor = self.units(self.layers(torch.flatten(self.prepare(samples), 1)))
         return logits

@@ -6,12 +6,13 @@ from torch import Tensor, nn
 
 from components.contracts import DataSpec
 from components.models._images import GlobalMean, Prepare, image_shape, norm_layer
+from components.models._outputs import label_units
 
 BASE_WIDTHS = (16, 32, 64)
 
 
 class ResNet(nn.Module):
-    """uint8 [B, *S] -> logits [B, C]: the three-stage residual network for small images.
+    """[B, *S] -> [B, C], or [B, D] in the labels' unit: the three-stage residual network for small images.
 
     He et al., "Deep residual learning for image recognition" (CVPR 2016), section 4.2, with a 1x1
     convolution in the shortcut wherever the shape changes. Depth is 6n + 2: n blocks a stage, two
@@ -32,14 +33,15 @@ class ResNet(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.pool = GlobalMean()
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(widths[-1], data.num_classes)
+        self.head = nn.Linear(widths[-1], data.num_outputs)
+        self.units = label_units(data)
         per_stage = (depth - 2) // 6
         stage_ends = {f"stage{number}": f"blocks.{number * per_stage - 1}" for number in range(1, len(widths) + 1)}
         self.tap_points = {**stage_ends, "embedding": "pool"}
 
     def forward(self, samples: Tensor) -> Tensor:
         maps = self.blocks(self.stem(self.prepare(samples)))
-        logits: Tensor = self.head(self.dropout(self.pool(maps)))
+        logits: Tensor = self.units(self.head(self.dropout(self.pool(maps))))
         return logits
 
 

@@ -68,7 +68,7 @@ def write_results(
     costs: Mapping[str, Mapping[str, int]],
 ) -> None:
     """metrics.json, and the workload's tables as long-form CSV, which `dvc plots` reads."""
-    workload = params.workload.build(spec)
+    workload = params.workload_for(spec)
     details = workload.details(logits, holdout.labels, spec)
     write_json(out / "metrics.json", {**_metrics(params, workload, holdout, logits, costs), **details.figures})
     for name, table in details.tables.items():

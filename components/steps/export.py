@@ -23,7 +23,7 @@ def run(ctx: StepContext) -> None:
     data = open_packed(ctx.inputs["data"])
     student = load_model(ctx.inputs["student"])
     ctx.progress.start("export", total=2)
-    path = export(student, tuple(data.spec.sample_shape), ctx.out)
+    path = export(student, tuple(data.spec.sample_shape), ctx.out, sample_dtype=data.spec.sample_dtype)
     ctx.progress.advance(1)
     samples = data.samples[data.rows("train")[: max(PARITY_BATCHES)]]
     difference = largest_difference(student, load(path), samples, PARITY_BATCHES)

@@ -70,7 +70,7 @@ def fit(
         train_rows=taught.rows,
         num_drawn=taught.num_drawn,
         validation_rows=data.rows("validation"),
-        workload=ctx.params.workload.build(),
+        workload=ctx.params.workload_for(data.spec),
         params=train,
         seed=seed,
         views=bank,
@@ -111,7 +111,7 @@ def write_metrics(ctx: StepContext, module: nn.Module, data: PackedData) -> None
 
     from components.training.judge import Judge
 
-    judge = Judge(data.samples, np.asarray(data.labels), data.rows("validation"), ctx.params.workload.build())
+    judge = Judge(data.samples, np.asarray(data.labels), data.rows("validation"), ctx.params.workload_for(data.spec))
     write_json(ctx.out / METRICS, judge.measure(module))
 
 

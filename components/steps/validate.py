@@ -69,20 +69,23 @@ def _inspections(context: StepContext, table: pd.DataFrame) -> list[Inspection]:
 
     params, reference = context.params.validation, _reference(context)
     spec = open_packed(context.inputs["data"]).spec
-    workload = context.params.workload.build()
+    workload = context.params.workload_for(spec)
     expected = suite.sample_expectations(
         params,
         workload.expectations(spec),
         described=workload.columns,
+        labels=spec.label_kind,
         columns=list(table.columns),
         reference=reference,
     )
     moved = drifts(reference, table) if reference else {}
     inspections = [
         Inspection("samples", table, expected),
-        Inspection("classes", _classes(table, spec.class_names), suite.class_expectations(params), "class_name"),
         Inspection("drift", _indices(moved), suite.drift_expectations(params, moved)),
     ]
+    if spec.label_kind == "classes":
+        classes = _classes(table, spec.class_names)
+        inspections.insert(1, Inspection("classes", classes, suite.class_expectations(params), "class_name"))
     return [inspection for inspection in inspections if inspection.expectations]
 
 
@@ -106,13 +109,15 @@ def _read_table(data: Artifact, workload: Workload) -> pd.DataFrame:
     import pandas as pd
 
     from components.data.packed import TABLE, open_packed
-    from components.validation.suite import CORE_COLUMNS
+    from components.validation.suite import core_columns
 
+    packed = open_packed(data)
+    core = list(core_columns(packed.spec.label_kind))
     known = pd.read_parquet(data.file(TABLE))
-    seen = pd.DataFrame(dict(workload.describe(open_packed(data).samples)))
-    own = known.drop(columns=list(CORE_COLUMNS))
+    seen = pd.DataFrame(dict(workload.describe(packed.samples)))
+    own = known.drop(columns=core)
     own = own.rename(columns={name: f"source_{name}" for name in own.columns if name in seen.columns})
-    return pd.concat([known[list(CORE_COLUMNS)], seen, own], axis=1)
+    return pd.concat([known[core], seen, own], axis=1)
 
 
 def _classes(table: pd.DataFrame, class_names: tuple[str, ...]) -> pd.DataFrame:

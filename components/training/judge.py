@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from components.contracts import UNLABELLED, Workload
+from components.contracts import Workload, is_labelled
 from components.evaluation.predict import predict_logits
 
 
 class Judge:
-    """Holds samples [N, *S] uint8, labels [N] and the rows that count."""
+    """Holds samples [N, *S], labels of one LabelKind and the rows that count."""
 
     def __init__(
         self,
-        samples: NDArray[np.uint8],
-        labels: NDArray[np.int64],
+        samples: NDArray[Any],
+        labels: NDArray[Any],
         validation_rows: NDArray[np.int64],
         workload: Workload,
     ) -> None:
         self.samples, self.workload = samples, workload
-        self.rows = validation_rows[labels[validation_rows] != UNLABELLED]
+        self.rows = validation_rows[is_labelled(labels[validation_rows])]
         self.labels = labels[self.rows]
 
     @property

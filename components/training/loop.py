@@ -9,13 +9,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from components.contracts import UNLABELLED, Objective, Progress, Workload
+from components.contracts import Objective, Progress, Workload, is_labelled
 from components.errors import BadInputError, InterruptedRunError, RefusedError, TrainingDivergedError
 from components.params import TrainParams
 from components.schedules import highest
@@ -46,8 +47,8 @@ class TrainResult:
 def train(
     *,
     model: nn.Module,
-    samples: NDArray[np.uint8],
-    labels: NDArray[np.int64],
+    samples: NDArray[Any],
+    labels: NDArray[Any],
     train_rows: NDArray[np.int64],
     validation_rows: NDArray[np.int64],
     workload: Workload,
@@ -64,7 +65,7 @@ def train(
     num_drawn: int | None = None,
     title: str = "train",
 ) -> TrainResult:
-    """Train *model* in place on *train_rows* of samples [N, *S] and labels [N]; go on from a checkpoint in *work*.
+    """Train *model* in place on *train_rows* of samples [N, *S] and labels of one LabelKind; go on from a checkpoint in *work*.
 
     The loss is alpha * weight * distillation + (1 - alpha) * hard: the distillation part is the mean over all rows of
     a batch, the hard part the mean over its labelled rows (0 if it has none). Without an *objective* the
@@ -96,15 +97,15 @@ def train(
             targets=targets,
             teacher=teacher,
         )
-        rows = train_rows if objective else train_rows[labels[train_rows] != UNLABELLED]
+        rows = train_rows if objective else train_rows[is_labelled(labels[train_rows])]
         loop = _Loop(loss, rows, num_drawn=num_drawn or len(train_rows), seed=seed, num_views=num_views)
         return _run(loop, judge, Checkpoints(work, identity=loop.identity()), progress, title)
 
 
 def _nothing_to_learn(
-    labels: NDArray[np.int64], objective: Objective | None, targets: Targets | None, teacher: FeatureTeacher | None
+    labels: NDArray[Any], objective: Objective | None, targets: Targets | None, teacher: FeatureTeacher | None
 ) -> str | None:
-    unlabelled = bool((labels == UNLABELLED).all())
+    unlabelled = not is_labelled(labels).any()
     if not len(labels):
         return "the training split is empty: there is nothing to learn from"
     if objective is None:

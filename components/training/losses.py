@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from components.contracts import UNLABELLED, Batch, ClosedForm, Mixture, Objective, Signals, Workload
+from components.contracts import Batch, ClosedForm, Mixture, Objective, Signals, Workload, is_labelled
 from components.params import TrainParams
 from components.schedules import is_fixed, value_at
 from components.training.taps import FeatureTeacher, Tapped
@@ -52,7 +52,7 @@ class Rows:
     index: Tensor
     """[B] int64, in the data set."""
     labels: Tensor
-    """[B] int64; UNLABELLED where there is none."""
+    """[B] int64, or [B, D] float32 where labels are numbers."""
     labelled: Tensor
     """[B] bool."""
     labelled_places: Tensor | None
@@ -118,7 +118,7 @@ class BatchLoss:
         self,
         *,
         model: nn.Module,
-        labels: NDArray[np.int64],
+        labels: NDArray[Any],
         train_rows: NDArray[np.int64],
         workload: Workload,
         params: TrainParams,
@@ -133,7 +133,8 @@ class BatchLoss:
         self.targets = targets if objective and "logits" in objective.needs else None
         self.student = Tapped(model, objective.student_taps if objective else (), precision=params.precision)
         self.train_rows = np.sort(train_rows)
-        self.is_labelled = labels != UNLABELLED
+        self.is_labelled = is_labelled(labels)
+        self.known = torch.from_numpy(self.is_labelled).to(device)
         self.all_labelled = bool(self.is_labelled.all())
         self.labels = torch.from_numpy(labels).to(device)
         self.alpha = objective.alpha if objective else 0.0
@@ -152,7 +153,7 @@ class BatchLoss:
         labels = self.labels.index_select(0, index)
         stored = self.targets.places(rows) if self.targets else rows
         place = torch.from_numpy(np.searchsorted(self.train_rows, rows)).to(self.device)
-        columns = (column.split(sizes) for column in (index, labels, labels != UNLABELLED))
+        columns = (column.split(sizes) for column in (index, labels, self.known.index_select(0, index)))
         labelled = [self._labelled_places(batch) for batch in batches]
         parts = (*columns, labelled, place.split(sizes), np.split(stored, np.cumsum(sizes[:-1])))
         return [Rows(*batch) for batch in zip(*parts, strict=True)]
@@ -226,10 +227,13 @@ class BatchLoss:
     def _mixed_part(self, logits: Tensor, rows: Rows, mixture: Mixture) -> _Part:
         """Both losses, each by the share that its sample has in the view (Zhang et al. 2017, Yun et al. 2019)."""
         partners = self.labels.index_select(0, mixture.partners)
-        known = None if self.all_labelled else (rows.labelled & (partners != UNLABELLED)).nonzero().flatten()
+        known = None if self.all_labelled else self._both_known(rows, mixture)
         logits, labels, partners, share = _at(known, logits, rows.labels, partners, mixture.share)
         losses = share * self._hard_losses(logits, labels) + (1 - share) * self._hard_losses(logits, partners)
         return self._part(losses)
+
+    def _both_known(self, rows: Rows, mixture: Mixture) -> Tensor:
+        return (rows.labelled & self.known.index_select(0, mixture.partners)).nonzero().flatten()
 
     def _hard_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         return self.workload.hard_label_loss(logits, labels, label_smoothing=self.params.label_smoothing)

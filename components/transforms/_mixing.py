@@ -26,9 +26,12 @@ class Mixup:
     chance: Chance
 
     def __call__(self, samples: Tensor, partners: Tensor, draws: Draws) -> Tensor:
-        """(n * sample + (256 - n) * partner) / 256, rounded to nearest; uint8 [B, *S] twice -> the same."""
+        """(n * sample + (256 - n) * partner) / 256; uint8 [B, *S] twice, rounded to nearest, or float32 -> the same."""
         own = _drawn_share(self.beta, self.chance, draws, MIXUP_HAPPENS).to(torch.int32)
         own = own.view(-1, *[1] * (samples.ndim - 1))
+        if samples.is_floating_point():
+            share = own / SHARES
+            return samples * share + partners * (1 - share)
         theirs = partners.to(torch.int32)
         blended = samples.to(torch.int32).sub_(theirs).mul_(own).add_(theirs.mul_(SHARES)).add_(SHARES >> 1)
         return blended.bitwise_right_shift_(SHARE_BITS).to(torch.uint8)

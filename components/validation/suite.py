@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from components.contracts import SPLITS, ColumnKind, Expectation, Severity
+from components.contracts import SPLITS, ColumnKind, Expectation, LabelKind, Severity
 from components.params import ValidationParams
 from components.validation.profile import UNLABELLED_NAME, Drift, Profile
 
@@ -22,6 +22,8 @@ CORE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "split": TEXT,
 }
 """What the data step writes first, in this order, with the types that each may have."""
+OF_CLASSES = ("label", "class_name")
+"""Those of the core columns that labels which are numbers do without; each of them is a further column."""
 KINDS: Mapping[ColumnKind, tuple[str, ...]] = {"integer": INTEGER, "real": REAL, "text": TEXT}
 """Of the columns in which the workload describes a sample, which come next."""
 LEFT_OUT = "left_out"
@@ -36,6 +38,7 @@ def sample_expectations(
     workload: Sequence[Expectation],
     *,
     described: Mapping[str, ColumnKind],
+    labels: LabelKind = "classes",
     columns: Sequence[str],
     reference: Profile | None,
 ) -> tuple[Expectation, ...]:
@@ -46,7 +49,7 @@ def sample_expectations(
     The guards come first and are never absent: by itself Great Expectations passes an empty table,
     a column of nulls and an empty suite.
     """
-    types = {**CORE_COLUMNS, **{name: KINDS[kind] for name, kind in described.items()}}
+    types = {**core_columns(labels), **{name: KINDS[kind] for name, kind in described.items()}}
     extra = [name for name in columns if name not in types]
     own = user_expectations(params)
     return (
@@ -56,6 +59,10 @@ def sample_expectations(
         *own,
         *(_like_reference(reference, extra, params.drift_severity) if reference else ()),
     )
+
+
+def core_columns(labels: LabelKind) -> Mapping[str, tuple[str, ...]]:
+    return {name: types for name, types in CORE_COLUMNS.items() if labels == "classes" or name not in OF_CLASSES}
 
 
 def user_expectations(params: ValidationParams) -> tuple[Expectation, ...]:

@@ -329,10 +329,10 @@ def foreign(uri: str, folder: Path, name: str, dtype: type, **chosen: str) -> No
 
 
 def test_a_model_of_another_interface_is_refused(uri, tmp_path):
-    """A program that wants floats cannot be fed stored samples: the message shows its signature."""
-    foreign(uri, tmp_path, "floats", np.float32)
-    with pytest.raises(BadInputError, match="must be uint8"):
-        download_model("models:/floats/1", uri, tmp_path)
+    """A program that wants doubles cannot be fed stored samples: the message shows its signature."""
+    foreign(uri, tmp_path, "doubles", np.float64)
+    with pytest.raises(BadInputError, match="must be uint8 or float32"):
+        download_model("models:/doubles/1", uri, tmp_path)
 
 
 def test_a_model_without_a_program_is_refused(uri, tmp_path):

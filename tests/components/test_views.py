@@ -427,8 +427,10 @@ def test_what_a_batch_returns_is_its_own() -> None:
 
 
 def test_wrong_samples_or_ids_are_refused() -> None:
-    """Samples that are not uint8 and ids of the wrong shape are named."""
-    with pytest.raises(BadInputError, match=r"uint8 samples, and these are torch\.float32"):
+    """Samples that are neither uint8 nor float32 and ids of the wrong shape are named."""
+    with pytest.raises(BadInputError, match=r"uint8 or float32 samples, and these are torch\.float64"):
+        ViewBank(pictures().double(), sample_ids(NUM_SAMPLES), PARAMS, limit_bytes=0)
+    with pytest.raises(BadInputError, match="affine changes samples of whole numbers.*only mixing"):
         ViewBank(pictures().float(), sample_ids(NUM_SAMPLES), PARAMS, limit_bytes=0)
     with pytest.raises(BadInputError, match=r"sample ids uint8 \[40, 16\], not uint8 \[39, 16\]"):
         ViewBank(pictures(), sample_ids(NUM_SAMPLES - 1), PARAMS, limit_bytes=0)
@@ -436,6 +438,19 @@ def test_wrong_samples_or_ids_are_refused() -> None:
         ViewBank(pictures(), sample_ids(NUM_SAMPLES)[:, :8], PARAMS, limit_bytes=0)
     with pytest.raises(BadInputError, match=r"40 samples cannot stand at 39 rows"):
         ViewBank(pictures(), sample_ids(NUM_SAMPLES), PARAMS, limit_bytes=0, rows=np.arange(39))
+
+
+def test_rows_of_real_numbers_are_mixed() -> None:
+    """View 1 is the share of the sample and the rest of its partner; view 0 the sample itself, to the bit."""
+    samples = torch.from_numpy(np.random.default_rng(0).normal(size=(NUM_SAMPLES, 3)).astype(np.float32))
+    params = ViewParams.model_validate({"count": 2, "transforms": [{"name": "mixup"}]})
+    bank, rows = ViewBank(samples, sample_ids(NUM_SAMPLES), params, limit_bytes=2**20), torch.arange(NUM_SAMPLES)
+    mixture = bank.mixture(rows, 1)
+    assert mixture is not None
+    share = mixture.share[:, None]
+
+    assert torch.equal(bank.batch(rows, 0), samples)
+    assert torch.equal(bank.batch(rows, 1), share * samples + (1 - share) * samples[mixture.partners])
 
 
 def test_importing_views_does_not_import_torch() -> None:
