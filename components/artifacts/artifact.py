@@ -14,6 +14,8 @@ from typing import Any
 MANIFEST = "manifest.json"
 MEASURED = "measured"
 """Folder of what depends on clock or place: outside keys and digests."""
+WORK = ".work"
+"""Folder of a store's local directory with what is needed to go on: `<kind>/<key>/`."""
 SCHEMA = 2
 SEAL = "seal"
 """Name in the manifest of the sha256 of everything else in it."""

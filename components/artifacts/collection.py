@@ -6,15 +6,16 @@ import hashlib
 import json
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.artifacts.artifact import write_json
+from components.artifacts.artifact import WORK, write_json
 from components.artifacts.disk import explained
 from components.artifacts.inventory import Entry
+from components.artifacts.lock import BusyError
 from components.errors import BadInputError, StoreError, some_of
 
 if TYPE_CHECKING:
@@ -119,31 +120,18 @@ def collect(store: Store, chosen: Sequence[Entry], used: Mapping[Name, float]) -
     return Collected(tuple(removed), tuple(entry for entry in chosen if entry not in removed))
 
 
-class _BusyError(Exception):
-    """Another process holds the lock."""
-
-
-def _busy(holder: str) -> None:
-    raise _BusyError(holder)
-
-
-def _unless_busy(store: Store, kind: str, key: str) -> AbstractContextManager[bool]:
-    """The lock on a key; _BusyError if another process holds it."""
-    return store.storage.lock(kind, key, wait_seconds=store.settings.lock_wait_seconds, waiting=_busy)
-
-
 def _remove(store: Store, entry: Entry, at: float | None) -> bool:
     try:
-        with _unless_busy(store, entry.kind, entry.key):
+        with store.unless_busy(entry.kind, entry.key):
             return store.storage.remove(entry.kind, entry.key, last_used=at)
-    except _BusyError:
+    except BusyError:
         return False
 
 
 def leftovers(store: Store, before: datetime) -> tuple[Leftover, ...]:
     """Unfinished work and quarantined copies on this machine, in which nothing changed since *before*."""
     root = store.storage.root
-    folders = [*root.glob(".work/*/*"), *root.glob(f"{QUARANTINE}/*")]
+    folders = [*root.glob(f"{WORK}/*/*"), *root.glob(f"{QUARANTINE}/*")]
     measured = [(folder, *_size_and_change(folder)) for folder in sorted(folders)]
     return tuple(Leftover(folder, size) for folder, size, changed in measured if changed < before.timestamp())
 
@@ -162,7 +150,7 @@ def discard_leftovers(store: Store, chosen: Sequence[Leftover]) -> None:
         if kind == QUARANTINE:
             store.storage.discard(leftover.folder)
             continue
-        with suppress(_BusyError), _unless_busy(store, kind, key):
+        with suppress(BusyError), store.unless_busy(kind, key):
             store.storage.discard(leftover.folder)
 
 

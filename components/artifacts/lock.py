@@ -14,6 +14,15 @@ from components.errors import StoreError
 POLL_SECONDS = 0.2
 
 
+class BusyError(StoreError):
+    """Another process holds the lock, and its end is not waited for."""
+
+
+def refuse_to_wait(holder: str) -> None:
+    """For *waiting*: raises BusyError."""
+    raise BusyError(f"process {holder} is at work on it")
+
+
 @contextmanager
 def held(path: Path, *, wait_seconds: float, waiting: Callable[[str], None]) -> Iterator[bool]:
     """Hold the flock on *path*; yields whether it had to wait. *waiting* is called about twice a second meanwhile.

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from components import plugins
 from components.artifacts.artifact import (
     MANIFEST,
     MEASURED,
+    WORK,
     Artifact,
     FileEntry,
     Manifest,
@@ -29,6 +30,7 @@ from components.artifacts.artifact import (
 from components.artifacts.disk import explained
 from components.artifacts.fingerprint import fingerprint
 from components.artifacts.key import Key, differences
+from components.artifacts.lock import refuse_to_wait
 from components.artifacts.storage import Storage
 from components.contracts import NoProgress, Progress
 from components.errors import ArtifactDamagedError, FingerprintError, NondeterminismError, StoreError
@@ -105,6 +107,7 @@ class Store:
                     return Obtained(made, cached=False, producer=producer, seconds=time.monotonic() - started)
         with explained(self.storage.root):
             manifest = found.manifest()
+        self._discard_finished_work(key)
         self._compare_fingerprint(manifest, progress)
         return Obtained(found, cached=True, producer=manifest.producer, seconds=time.monotonic() - started)
 
@@ -171,6 +174,18 @@ class Store:
             made = self._publish(staged, key, producer=producer, cost=cost)
         self.storage.discard(work)
         return made
+
+    def unless_busy(self, kind: str, key: str) -> AbstractContextManager[bool]:
+        """The lock on a key; BusyError if another process holds it."""
+        return self.storage.lock(kind, key, wait_seconds=self.settings.lock_wait_seconds, waiting=refuse_to_wait)
+
+    def _discard_finished_work(self, key: Key) -> None:
+        """A run that was killed between publishing and tidying has left work that nobody will go on with."""
+        work = self.storage.root / WORK / key.kind / key.digest
+        with suppress(OSError, StoreError):
+            if work.is_dir():
+                with self.unless_busy(key.kind, key.digest):
+                    self.storage.discard(work)
 
     @contextmanager
     def _staged(self, kind: str, key: str) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from components.artifacts import lock
-from components.artifacts.artifact import MANIFEST, Manifest, fsync
+from components.artifacts.artifact import MANIFEST, WORK, Manifest, fsync
 from components.settings import Settings
 
 TAKEN = {errno.EEXIST, errno.ENOTEMPTY}
@@ -26,6 +26,7 @@ class FileStorage:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.where = str(root)
+        self._new = [folder for folder in (root, *root.parents) if not os.path.lexists(folder)]
 
     def folder(self, kind: str, key: str) -> Path | None:
         """The published folder, if there is one."""
@@ -53,7 +54,7 @@ class FileStorage:
 
     def scratch(self, kind: str, key: str) -> Path:
         """The folder for work in progress on this key; it survives a kill."""
-        folder = self.root / ".work" / kind / key
+        folder = self.root / WORK / kind / key
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -68,8 +69,9 @@ class FileStorage:
             if error.errno in TAKEN:
                 return False
             raise
-        fsync(self.root / kind)
-        fsync(self.root)  # the folder of the kind may be new
+        # Their own names may be as new.
+        for folder in (self.root / kind, self.root, *(folder.parent for folder in self._new)):
+            fsync(folder)
         return True
 
     def quarantine(self, kind: str, key: str) -> Path:

@@ -257,6 +257,20 @@ def test_a_failing_step_leaves_only_its_work(store):
     assert [name for name in files if not name.startswith("thing-")] == ["checkpoint"]
 
 
+def test_a_hit_tidies_up_after_a_run_that_was_killed_once_it_had_published(store):
+    """Work that nobody will go on with goes, unless somebody is at work there."""
+    key = make_key("thing", {"a": 1})
+    obtain(store, writer())
+    work = store.storage.scratch(key.kind, key.digest)
+    (work / "checkpoint").write_text("old")
+    with store.unless_busy(key.kind, key.digest):
+        assert obtain(store, writer()).cached
+        assert work.exists()
+
+    assert obtain(store, writer()).cached
+    assert not work.exists()
+
+
 def test_an_unknown_scheme_is_an_error_and_never_the_local_disk(tmp_path):
     """`azzure://` says what exists."""
     with pytest.raises(PluginNotFoundError, match="found: file"):
