@@ -163,6 +163,21 @@ def unpin_artifact(key: Key) -> None:
     typer.echo(f"unpinned {entry.name}")
 
 
+@artifacts.command("pins")
+def list_pins(as_json: Json = False) -> None:
+    """List what is pinned, since when and what for."""
+    from components.artifacts.collection import pins
+    from components.artifacts.inventory import entries
+    from flows import artifact_tables
+
+    store = _store()
+    found = pins(store)
+    if as_json:
+        _print_json([{**asdict(pin), "since": pin.since.isoformat() if pin.since else None} for pin in found])
+    else:
+        _print(*artifact_tables.pinned(store.storage.where, found, entries(store, {pin.kind for pin in found})))
+
+
 def _store() -> Store:
     from components.artifacts.store import Store
     from components.settings import Settings
@@ -287,6 +302,11 @@ def _collect(kinds: tuple[str, ...] | None, *, keep_days: int, yes: bool, withou
     from flows import artifact_tables
 
     store, before = _store(), datetime.now(UTC) - timedelta(days=keep_days)
+    if timedelta(days=keep_days) < 2 * (renewed := timedelta(seconds=store.storage.mark_seconds)):
+        raise BadInputError(
+            f"in {store.storage.where}, uses are marked only once in {renewed / timedelta(hours=1):.0f} hours, so that what a "
+            f"run has just used could look unused: --keep-days must be {2 * renewed / timedelta(days=1):.0f} or more"
+        )
     registered = frozenset() if without_registry else _registered()
     used = last_used(store, store.storage.kinds())
     found = entries(store, store.storage.kinds())
@@ -324,7 +344,11 @@ def _confirmed() -> bool:
     if not sys.stdin.isatty():
         typer.echo("nothing is removed without --yes")
         return False
-    return typer.confirm("Remove these?")
+    typer.echo("Remove these? [y/N]: ", nl=False)
+    agreed = sys.stdin.readline().strip().lower() in ("y", "yes")
+    if not agreed:
+        typer.echo("nothing is removed")
+    return agreed
 
 
 def _check_all(store: Store, chosen: list[Entry], progress: ConsoleProgress) -> list[Checked]:

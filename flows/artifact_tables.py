@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from components.artifacts.artifact import Manifest
-    from components.artifacts.collection import Collected, Leftover
+    from components.artifacts.collection import Collected, Leftover, Pin
     from components.artifacts.inventory import Checked, Entry
     from components.artifacts.ledger import Saved
     from components.soft_targets.header import Header
@@ -32,8 +32,9 @@ SHORT = 8
 LISTED_PROBLEMS = 10
 LISTED_CHUNKS = 10
 TARGETS = "soft_targets"
-QUARANTINE = ".quarantine"
-UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+UNITS = ("KiB", "MiB", "GiB", "TiB")
+LARGEST_BEFORE_NEXT = 1023.95
+"""Beyond it a value would be written as 1024.0."""
 AGES = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
@@ -102,6 +103,20 @@ def verdicts(chosen: Sequence[Entry], checked: Sequence[Checked]) -> Iterator[Re
         yield f"[green]whole[/]: {looked_at}, every file as its manifest says"
 
 
+def pinned(where: str, found: Sequence[Pin], there: Sequence[Entry]) -> Iterator[RenderableType]:
+    """A row a pin; *there* is all that the store holds."""
+    if not found:
+        yield f"nothing in {where} is pinned"
+        return
+    entries = {(entry.kind, entry.key): entry for entry in there}
+    table = _table("kind", "key", "size", "pinned", "note", right=("size", "pinned"), wrapped="note")
+    for pin in found:
+        entry = entries.get((pin.kind, pin.key))
+        held = size(entry.num_bytes) if entry else "[red]gone[/]"
+        table.add_row(pin.kind, pin.key[:SHORT], held, age(pin.since), escape(pin.note))
+    yield table
+
+
 def repaired(done: Repaired, chosen: Sequence[Entry]) -> Iterator[RenderableType]:
     """What was made again, and what was not and why; *chosen* are all that were looked at."""
     for made in done.made:
@@ -152,8 +167,8 @@ def to_free(chosen: Sequence[Entry], left: Sequence[Leftover], num_found: int) -
     for entry in chosen:
         table.add_row(*_row(entry))
     for leftover in left:
-        name = "unfinished work" if leftover.folder.parts[-2] != QUARANTINE else "quarantine"
-        table.add_row(name, leftover.folder.name[:SHORT], "", size(leftover.num_bytes), "", "", "")
+        (kind, key), what = leftover.kind_and_key, "damaged copy" if leftover.quarantined else "unfinished work"
+        table.add_row(kind, key[:SHORT], "", size(leftover.num_bytes), age(leftover.changed), f"[dim]{what}[/]", "")
     yield table
     yield (
         f"\n{_count(len(chosen), 'artifact')} of {num_found:,} and {_count(len(left), 'leftover')}: "
@@ -188,21 +203,23 @@ def live_line(entry: Entry, result: Rechecked, seed: int, changed: Sequence[str]
 
 def size(num_bytes: int) -> str:
     """'4.9 MiB', '812 B'."""
-    for unit, name in UNITS:
-        if num_bytes >= unit:
-            return f"{num_bytes / unit:.1f} {name}"
-    return f"{num_bytes} B"
+    if num_bytes < 2**10:
+        return f"{num_bytes} B"
+    power = next(
+        (power for power in range(1, len(UNITS)) if num_bytes / 2 ** (10 * power) < LARGEST_BEFORE_NEXT), len(UNITS)
+    )
+    return f"{num_bytes / 2 ** (10 * power):.1f} {UNITS[power - 1]}"
 
 
 def age(moment: datetime | None) -> str:
-    """'3 d', '5 min'."""
+    """'3 d', '5 min', in whole units that have passed."""
     if moment is None:
         return "?"
     seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
     for unit, name in AGES:
         if seconds >= unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds:.0f} s"
+            return f"{seconds // unit:.0f} {name}"
+    return f"{int(seconds)} s"
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
@@ -214,9 +231,13 @@ def _row(entry: Entry) -> tuple[str, ...]:
         entry.digest[:SHORT],
         size(entry.num_bytes),
         age(entry.created),
-        escape(entry.manifest.producer),
+        f"[yellow]{_older(entry)}[/]" if entry.older_schema else escape(entry.manifest.producer),
         _seconds(entry.cost_seconds),
     )
+
+
+def _older(entry: Entry) -> str:
+    return f"older version (schema {entry.older_schema})"
 
 
 def _about(entry: Entry, checked: Checked) -> Iterator[tuple[str, str]]:
@@ -226,7 +247,7 @@ def _about(entry: Entry, checked: Checked) -> Iterator[tuple[str, str]]:
     yield "folder", str(checked.folder or "?")
     if entry.manifest is None:
         return
-    yield "made by", entry.manifest.producer
+    yield "made by", f"{entry.manifest.producer}, {_older(entry)}" if entry.older_schema else entry.manifest.producer
     yield "made", f"{entry.manifest.created}, {age(entry.created)} ago"
     yield "cost", ", ".join(_costs(entry.manifest.cost))
     yield "on", ", ".join(f"{name} {value}" for name, value in entry.manifest.fingerprint.items())
@@ -323,12 +344,12 @@ def _facts(pairs: Iterator[tuple[str, str]]) -> Table:
     return table
 
 
-def _table(*titles: str, right: tuple[str, ...]) -> Table:
+def _table(*titles: str, right: tuple[str, ...], wrapped: str = "made by") -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in titles:
         table.add_column(
-            title, justify="right" if title in right else "left", no_wrap=title != "made by", overflow="fold"
+            title, justify="right" if title in right else "left", no_wrap=title != wrapped, overflow="fold"
         )
     return table

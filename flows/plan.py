@@ -53,9 +53,8 @@ def _missing(name: str, miss: Miss) -> Planned:
 
 def _behind(run: Run, name: str, waiting: Sequence[str]) -> Planned:
     latest = next(iter(run.store.storage.keys(name)), None)
-    seconds = None
-    if latest is not None and (artifact := run.store.find(name, latest)) is not None:
-        seconds = artifact.manifest().cost.get("seconds")
+    manifest = latest and run.store.storage.manifest(name, latest)
+    seconds = manifest.cost.get("seconds") if manifest else None
     return Planned(name, False, f"its input changes: {', '.join(waiting)}", seconds)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from components.artifacts.artifact import manifest_of
 from components.artifacts.inventory import Entry
 from components.artifacts.key import Key, differences
 from components.artifacts.ledger import saving_of
-from components.artifacts.store import manifest_of
 from components.errors import ArtifactDamagedError, InterruptedRunError, PotstillError, RefusedError, some_of
 from components.steps.pipeline import ORDER, ancestors
 from flows.asked_for import keys_asked_for
@@ -110,6 +110,8 @@ def why_not(entry: Entry, asked: Mapping[str, Key]) -> str:
         return "a note about other artifacts, which no step makes"
     if entry.manifest is None:
         return "its manifest cannot be read, so nothing says which parameters made it"
+    if entry.older_schema:
+        return f"made by an older version (schema {entry.older_schema}), whose results this one does not make"
     if entry.kind not in asked:
         return f"what it is made from is not in the store, or not asked for; made by {entry.manifest.producer}"
     other = some_of(differences(asked[entry.kind].fields, entry.manifest.fields))

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ MEASURED = "measured"
 WORK = ".work"
 """Folder of a store's local directory with what is needed to go on: `<kind>/<key>/`."""
 SCHEMA = 2
+OLDER_SCHEMAS = frozenset({1})
+"""Whose manifests had the same fields and no seal: what they tell is believed by lists and collection, never by a run."""
 SEAL = "seal"
 """Name in the manifest of the sha256 of everything else in it."""
 
@@ -61,6 +64,19 @@ class Manifest:
         del raw[SEAL]
         if _sealed(raw) != text:
             raise ValueError("it is not as it was written")
+        return cls._of(raw)
+
+    @classmethod
+    def told(cls, text: str) -> Manifest:
+        """As `parse`, and also what an older version of Potstill wrote."""
+        raw = json.loads(text)
+        if raw["schema"] not in OLDER_SCHEMAS:
+            return cls.parse(text)
+        datetime.fromisoformat(raw["created"])  # no seal vouches for it
+        return cls._of(raw)
+
+    @classmethod
+    def _of(cls, raw: dict[str, Any]) -> Manifest:
         raw["files"] = tuple(FileEntry(**entry) for entry in raw["files"])
         raw["measured"] = tuple(FileEntry(**entry) for entry in raw["measured"])
         return cls(**raw)
@@ -94,6 +110,14 @@ class Artifact:
 
     def manifest(self) -> Manifest:
         return Manifest.read(self.root)
+
+
+def manifest_of(folder: Path) -> Manifest | None:
+    """What *folder* says of itself, unverified and maybe in an older version's words; None if that cannot be read."""
+    try:
+        return Manifest.told((folder / MANIFEST).read_bytes().decode()) if is_plain(folder / MANIFEST) else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def _sealed(raw: Mapping[str, Any]) -> str:

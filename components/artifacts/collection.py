@@ -8,13 +8,13 @@ import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.artifacts.artifact import WORK, write_json
 from components.artifacts.disk import explained
-from components.artifacts.inventory import Entry
+from components.artifacts.inventory import Entry, entries
 from components.artifacts.lock import BusyError
 from components.errors import BadInputError, StoreError, some_of
 
@@ -37,6 +37,31 @@ class Leftover:
 
     folder: Path
     num_bytes: int
+    changed: datetime
+    """When anything in it changed last."""
+
+    @property
+    def quarantined(self) -> bool:
+        """A damaged copy; otherwise it is unfinished work."""
+        return self.folder.parent.name == QUARANTINE
+
+    @property
+    def kind_and_key(self) -> tuple[str, str]:
+        """Of the artifact."""
+        if self.quarantined:
+            kind, key, _ = self.folder.name.rsplit("-", 2)
+            return kind, key
+        return self.folder.parent.name, self.folder.name
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """An artifact that is kept until it is unpinned."""
+
+    kind: str
+    key: str
+    note: str
+    since: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +86,7 @@ def plan_collection(
     if unreadable:
         raise StoreError(
             f"nothing is removed: the manifests of {some_of(unreadable)} cannot be read, so what they stand on is not known; "
-            "`potstill artifacts verify` says what is wrong with them. Move them out of the store, or restore them"
+            "`potstill artifacts repair` makes them again where it can, and --set-aside moves them out of the store"
         )
     named: dict[str, list[Entry]] = {}
     for entry in found:
@@ -133,24 +158,23 @@ def leftovers(store: Store, before: datetime) -> tuple[Leftover, ...]:
     root = store.storage.root
     folders = [*root.glob(f"{WORK}/*/*"), *root.glob(f"{QUARANTINE}/*")]
     measured = [(folder, *_size_and_change(folder)) for folder in sorted(folders)]
-    return tuple(Leftover(folder, size) for folder, size, changed in measured if changed < before.timestamp())
+    return tuple(Leftover(folder, size, changed) for folder, size, changed in measured if changed < before)
 
 
-def _size_and_change(folder: Path) -> tuple[int, float]:
+def _size_and_change(folder: Path) -> tuple[int, datetime]:
     """Bytes of all files in the folder, and when anything in it changed last."""
     statuses = [path.lstat() for path in (folder, *folder.rglob("*"))]
     num_bytes = sum(status.st_size for status in statuses if stat.S_ISREG(status.st_mode))
-    return num_bytes, max(status.st_mtime for status in statuses)
+    return num_bytes, datetime.fromtimestamp(max(status.st_mtime for status in statuses), UTC)
 
 
 def discard_leftovers(store: Store, chosen: Sequence[Leftover]) -> None:
     """Remove *chosen*, but no work that a process has just taken up."""
     for leftover in chosen:
-        kind, key = leftover.folder.parts[-2:]
-        if kind == QUARANTINE:
+        if leftover.quarantined:
             store.storage.discard(leftover.folder)
             continue
-        with suppress(BusyError), store.unless_busy(kind, key):
+        with suppress(BusyError), store.unless_busy(*leftover.kind_and_key):
             store.storage.discard(leftover.folder)
 
 
@@ -166,6 +190,12 @@ def unpin(store: Store, entry: Entry) -> None:
     with explained(store.storage.root):
         if not store.storage.remove(PINS, key, last_used=store.storage.used(PINS).get(key)):
             raise BadInputError(f"{entry.name} is not pinned")
+
+
+def pins(store: Store) -> tuple[Pin, ...]:
+    """All pins, the newest first; one that cannot be read is left out, and stops a collection all the same."""
+    fields = [(each.manifest.fields, each.created) for each in entries(store, (PINS,)) if each.manifest]
+    return tuple(Pin(each["kind"], each["key"], each["note"], since) for each, since in fields)
 
 
 def _pin_key(entry: Entry) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.artifacts.artifact import SCHEMA, manifest_of
 from components.artifacts.disk import explained
-from components.artifacts.store import manifest_of, problems
+from components.artifacts.store import problems
 from components.errors import ArtifactDamagedError, BadInputError, some_of
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ class Entry:
     def name(self) -> str:
         """For people and commands."""
         return f"{self.kind} {self.key[:SHOWN_CHARACTERS]}"
+
+    @property
+    def older_schema(self) -> int | None:
+        """Of an artifact of an older version of Potstill, which no run of this one finds."""
+        return self.manifest.schema if self.manifest and self.manifest.schema != SCHEMA else None
 
     @property
     def digest(self) -> str:
@@ -77,7 +83,7 @@ def step_kinds(store: Store) -> tuple[str, ...]:
     return tuple(kind for kind in store.storage.kinds() if kind not in RECORDS)
 
 
-def entries(store: Store, kinds: Sequence[str]) -> list[Entry]:
+def entries(store: Store, kinds: Collection[str]) -> list[Entry]:
     """Every artifact of *kinds*, the newest of each kind first. StoreError where the place cannot be read."""
     with explained(store.storage.root):
         return [

@@ -24,6 +24,7 @@ from components.artifacts.artifact import (
     Manifest,
     fsync,
     is_plain,
+    manifest_of,
     payload_digest,
     sha256_of,
 )
@@ -263,14 +264,6 @@ class Store:
                 "Unset it, or use another POTSTILL_STORE"
             )
         progress.say(f"{manifest.kind}: found, made on {text}")
-
-
-def manifest_of(folder: Path) -> Manifest | None:
-    """What *folder* says of itself, unverified; None if that cannot be read."""
-    try:
-        return Manifest.read(folder)
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
 
 
 def inventory(folder: Path) -> tuple[tuple[FileEntry, ...], tuple[FileEntry, ...]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.artifacts.store import manifest_of
+from components.artifacts.artifact import manifest_of
 from components.errors import ArtifactDamagedError
 from components.soft_targets.header import LOGITS, SAMPLE_IDS, Header, read_header
 from components.soft_targets.integrity import damaged_chunks

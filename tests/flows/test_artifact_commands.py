@@ -1,11 +1,15 @@
 """`potstill artifacts` and `potstill targets`: what they show, what they find, how they end; and that they are light."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from components.artifacts.artifact import Artifact
@@ -15,6 +19,7 @@ from components.artifacts.store import Store
 from components.contracts import NoProgress
 from components.errors import BadInputError, ServerError
 from components.settings import Settings
+from flows.artifact_tables import size
 from flows.cli import app
 
 HEAVY = ("torch", "prefect", "great_expectations", "mlflow", "dvc", "boto3", "pandas")
@@ -196,6 +201,129 @@ def test_gc_shows_first_and_removes_after_a_yes(store: Store) -> None:
     assert "freed 8 B" in potstill(*old, "--yes").stdout
     assert store.find("data", data.key) is None
     assert store.find("student", student.key) is None
+
+
+def test_pins_are_listed_with_their_notes(store: Store) -> None:
+    """Also one whose artifact is gone; a long note is wrapped, nothing else."""
+    assert "is pinned" in potstill("artifacts", "pins").stdout
+    kept, gone = add(store, "teacher"), add(store, "student")
+    note = "figure 3 of the paper on [small] students, which is still under review and may be for long"
+    potstill("artifacts", "pin", kept.key, "--note", note)
+    potstill("artifacts", "pin", gone.key)
+    gone.root.rename(store.storage.root / "elsewhere")
+
+    text = potstill("artifacts", "pins").stdout
+
+    rows = {line.split()[0]: line.split() for line in text.splitlines()[1:] if line[0] != " "}
+    assert rows["teacher"][1:4] == [kept.key[:8], "4", "B"]
+    assert rows["student"][1:3] == [gone.key[:8], "gone"]
+    assert "[small]" in text
+    assert max(map(len, text.splitlines())) <= 80
+    listed = json.loads(potstill("artifacts", "pins", "--json").stdout)
+    assert {(pin["kind"], pin["key"], pin["note"]) for pin in listed} == {
+        ("teacher", kept.key, note),
+        ("student", gone.key, ""),
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "stays"), [("y\n", False), ("yes\n", False), ("n\n", True), ("\n", True), ("\x04", True)]
+)
+def test_gc_asks_the_person_at_the_terminal(store: Store, answer: str, stays: bool) -> None:
+    """Only a yes removes; the end of the input is none."""
+    teacher = add(store, "teacher")
+    person, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("potstill"), "artifacts", "gc", "--without-registry", "--keep-days", "0"],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(terminal)
+    shown = read_until(person, "[y/N]")
+    os.write(person, answer.encode())
+    shown += read_until(person, "removed" if stays else "freed")
+    os.close(person)
+
+    assert process.communicate(timeout=30)[1] == ""
+    assert process.returncode == 0
+    assert "1 artifact of 1 and 0 leftovers: 4 B to free" in shown
+    assert (store.find("teacher", teacher.key) is not None) == stays
+
+
+def read_until(terminal: int, text: str) -> str:
+    shown = ""
+    while text not in shown:
+        shown += os.read(terminal, 4096).decode()
+    return shown
+
+
+def test_gc_goes_on_beside_an_older_version(store: Store) -> None:
+    """What an older version made is named as such, and judged like everything else."""
+    older, newer = add(store, "teacher"), add(store, "teacher", "new")
+    age_manifest(older)
+
+    (row,) = [line for line in potstill("artifacts", "ls").stdout.splitlines() if older.key[:8] in line]
+    assert "older version" in row
+    assert "unreadable" not in row
+    assert potstill("artifacts", "verify").exit_code == 0
+    assert "older version (schema 1)" in potstill("artifacts", "show", older.key).stdout
+    potstill("artifacts", "pin", newer.key)
+    shown = potstill("artifacts", "gc", "--without-registry", "--keep-days", "0", "--yes")
+
+    assert shown.exit_code == 0
+    assert "freed 4 B" in shown.stdout
+    assert not older.root.exists()
+    assert newer.root.exists()
+
+
+def age_manifest(artifact: Artifact) -> None:
+    """As it was before manifests had a seal."""
+    path = artifact.root / "manifest.json"
+    raw = json.loads(path.read_text())
+    del raw["seal"]
+    raw["schema"] = raw["fields"]["schema"] = 1
+    path.write_text(json.dumps(raw))
+
+
+def test_gc_of_a_bucket_keeps_two_days(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Since uses are marked once a day there; refused before anything is asked."""
+    monkeypatch.setenv("POTSTILL_VAR_DIR", str(tmp_path / "var"))
+    monkeypatch.setenv("POTSTILL_STORE", "s3://nobody/prefix")
+    variables = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    for days in ("0", "1"):
+        with pytest.raises(BadInputError, match="once in 24 hours.*--keep-days must be 2 or more"):
+            potstill("artifacts", "gc", "--without-registry", "--keep-days", days)
+
+
+def test_leftovers_are_named_by_what_they_are_of(store: Store) -> None:
+    """Kind, key and what they are; no row is wider than the terminal."""
+    damaged = add(store, "soft_targets")
+    store.storage.quarantine("soft_targets", damaged.key)
+    (store.storage.scratch("soft_targets", "e" * 64) / "chunk").write_bytes(bytes(2**20 - 1))
+
+    shown = potstill("artifacts", "gc", "--without-registry", "--keep-days", "0").stdout
+
+    copy, work = [line.split() for line in shown.splitlines()[1:3]]
+    assert sorted([copy[:2], work[:2]]) == sorted([["soft_targets", damaged.key[:8]], ["soft_targets", "e" * 8]])
+    assert "unfinished work" in shown
+    assert "damaged copy" in shown
+    assert "1.0 MiB" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+@given(st.integers(0, 2**60))
+def test_a_size_has_at_most_four_digits_before_the_point(num_bytes: int) -> None:
+    """And is within half of its last digit."""
+    number, unit = size(num_bytes).split()
+    factor = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}[unit]
+
+    assert float(number) < 1024 or unit == "TiB"
+    assert abs(float(number) * factor - num_bytes) <= 0.0501 * factor
 
 
 def test_gc_of_targets_leaves_the_rest(store: Store) -> None:

@@ -20,6 +20,8 @@ class Storage(Protocol):
     """The place, for messages."""
     root: Path
     """The local directory, which can be full or read-only."""
+    mark_seconds: float
+    """How old a mark of use may be although the artifact was used just now."""
 
     def copies(self, kind: str, key: str) -> Iterator[Path]:
         """Folders of the published artifact, nearest first; none if there is none.
@@ -30,7 +32,7 @@ class Storage(Protocol):
         ...
 
     def manifest(self, kind: str, key: str) -> Manifest | None:
-        """What the artifact says of itself, unverified; None if there is none or it cannot be read."""
+        """What the artifact says of itself, unverified, in whatever schema; None if there is none or it cannot be read."""
         ...
 
     def keys(self, kind: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from components.artifacts import lock
-from components.artifacts.artifact import MANIFEST, WORK, Manifest, fsync
+from components.artifacts.artifact import MANIFEST, WORK, Manifest, fsync, manifest_of
 from components.settings import Settings
 
 TAKEN = {errno.EEXIST, errno.ENOTEMPTY}
@@ -22,6 +22,9 @@ USED = ".used"
 
 class FileStorage:
     """`<root>/<kind>/<key>/`; whatever begins with a dot is not (yet) an artifact."""
+
+    mark_seconds = 0.0
+    """Every use is marked."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -40,11 +43,7 @@ class FileStorage:
             yield folder
 
     def manifest(self, kind: str, key: str) -> Manifest | None:
-        """What the artifact says of itself, unverified; None if that cannot be read."""
-        try:
-            return Manifest.read(self.root / kind / key)
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
+        return manifest_of(self.root / kind / key)
 
     def staging(self, kind: str, key: str) -> Path:
         """A new folder to fill, in the directory where it will be published."""

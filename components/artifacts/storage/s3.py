@@ -34,8 +34,6 @@ from components.settings import Settings
 FIT = "conformance.json"
 HOUSEKEEPING_SECONDS = 10.0
 """Deadline of requests without which nothing goes wrong."""
-MARK_SECONDS = 24 * 3600.0
-"""How long a mark of use is not renewed."""
 ABANDONED = timedelta(days=1)
 """Files without a manifest that are older than this have no writer any more."""
 
@@ -51,6 +49,9 @@ class _Piece:
 
 class S3Storage:
     """A prefix of a bucket, and the local folder *root* with copies of what was read or published from here."""
+
+    mark_seconds = 24 * 3600.0
+    """One request a day for each artifact that this machine uses."""
 
     def __init__(self, bucket: Bucket, root: Path, *, lock_wait_seconds: float) -> None:
         self.bucket = bucket
@@ -88,8 +89,7 @@ class S3Storage:
         return tuple(sorted(self.bucket.folders("manifests")))
 
     def touch(self, kind: str, key: str) -> None:
-        """One request a day for each artifact that this machine uses."""
-        if time.time() - self._local.used(kind).get(key, 0.0) < MARK_SECONDS:
+        if time.time() - self._local.used(kind).get(key, 0.0) < self.mark_seconds:
             return
         with suppress(StoreError):  # whoever may only read can still use it
             self.bucket.hurried(HOUSEKEEPING_SECONDS).put(f"used/{kind}/{key}", b"")
@@ -274,7 +274,7 @@ def _file_name(manifest: Manifest, entry: FileEntry) -> str:
 
 def _parsed(stored: Stored) -> Manifest | None:
     try:
-        return Manifest.parse(stored.body.decode())
+        return Manifest.told(stored.body.decode())
     except (ValueError, TypeError, KeyError):
         return None
 

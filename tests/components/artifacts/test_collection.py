@@ -20,6 +20,7 @@ from components.artifacts.collection import (
     last_used,
     leftovers,
     pin,
+    pins,
     plan_collection,
     unpin,
 )
@@ -136,6 +137,7 @@ def test_a_pin_keeps_until_it_is_taken_away(store: Store) -> None:
     (student,) = entries(store, ("student",))
     pin(store, student, "for a paper")
     pin(store, student, "again")
+    assert [(each.kind, each.key, each.note) for each in pins(store)] == [("student", student.key, "for a paper")]
     assert kinds_that_go(store) == []
 
     unpin(store, student)
@@ -206,7 +208,10 @@ def test_old_leftovers_go(store: Store) -> None:
 
     assert leftovers(store, NEVER) == ()
     found = leftovers(store, LATER)
-    assert {leftover.folder for leftover in found} == {work, copy}
+    assert {leftover.folder: leftover.kind_and_key for leftover in found} == {
+        work: ("teacher", "0" * 64),
+        copy: ("teacher", damaged.key),
+    }
     discard_leftovers(store, found)
     assert not work.exists()
     assert not copy.exists()
