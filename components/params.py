@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    SerializeAsAny,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from components import plugins
 from components.contracts import (
@@ -397,6 +406,97 @@ class GateParams(Frozen):
     margin: float = Field(0.01, ge=0, description="how much worse than the champion it may be on the same test split")
 
 
+COSTS = ("num_parameters", "latency_p50_ms")
+"""Objectives of a sweep that are no metrics; less of them is better."""
+SEED = "student.seed"
+
+
+class RangeParams(Frozen):
+    """Numbers from low to high, whole ones where the parameter is a whole number."""
+
+    low: float = Field(description="smallest value")
+    high: float = Field(description="largest value")
+    log: bool = Field(False, description="spread evenly over orders of magnitude")
+    step: float | None = Field(None, gt=0, description="distance of neighbouring values; a grid needs it")
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> RangeParams:
+        if self.low >= self.high:
+            raise ValueError(f"low is {self.low:g} and high is {self.high:g}: low must be less")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low:g}, and a range with log begins above 0")
+        if self.log and self.step:
+            raise ValueError("log and step exclude each other: leave one out")
+        return self
+
+
+def _kind_of_space(value: Any) -> str:
+    return "range" if isinstance(value, dict | RangeParams) else "values"
+
+
+def _values_or_range(value: Any) -> Any:
+    if not isinstance(value, list | tuple | dict | RangeParams) or not value:
+        raise ValueError("must be a list of values, or a range {low, high, log, step}")
+    return value
+
+
+SpaceChoice = Annotated[
+    Union[Annotated[tuple[Any, ...], Tag("values")], Annotated[RangeParams, Tag("range")]],
+    Discriminator(_kind_of_space),
+    BeforeValidator(_values_or_range),
+]
+
+
+class SweepParams(Frozen):
+    """Many students from one set of soft targets; `potstill sweep` alone reads it."""
+
+    space: Mapping[str, SpaceChoice] = Field(
+        min_length=1,
+        description="student parameter, such as student.objective.temperature: a list of its values (whole sections "
+        "too), or {low, high, log, step}",
+    )
+    sampler: Literal["grid", "tpe", "random"] = Field(
+        "grid", description="grid: every combination; tpe: guided by the trials so far; random: neither"
+    )
+    trials: int | None = Field(None, ge=1, description="combinations to draw, with tpe and random")
+    seeds: int = Field(1, ge=1, description="students of each trial, with student.seed 0, 1, ...")
+    objectives: tuple[str, ...] = Field(
+        (),
+        description="what is optimised: metrics of the workload on the validation split, num_parameters, "
+        "latency_p50_ms; several give a Pareto front; none: the workload's primary metric",
+    )
+    pruner: Literal["none", "median"] = Field(
+        "none", description="median: a trial that is worse than half of the others at the same epoch is given up"
+    )
+    processes: int = Field(0, ge=0, description="students trained at once, each in one thread; 0: one a physical core")
+    timeout_minutes: float | None = Field(None, gt=0, description="no trial begins after so long")
+    seed: int = Field(0, ge=0, description="of the sampler")
+
+    @model_validator(mode="after")
+    def _no_contradictions(self) -> SweepParams:
+        problems = list(_sweep_contradictions(self))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def _sweep_contradictions(sweep: SweepParams) -> Iterator[str]:
+    if sweep.sampler == "grid":
+        endless = [name for name, found in sweep.space.items() if isinstance(found, RangeParams) and not found.step]
+        if endless:
+            yield f"a grid needs a step or a list of values for {', '.join(endless)}; or use sampler tpe"
+        if sweep.trials:
+            yield "a grid tries every combination: leave trials out, or use sampler random"
+    elif sweep.trials is None:
+        yield f"sampler {sweep.sampler} never ends by itself: set trials"
+    if isinstance(sweep.space.get(SEED), RangeParams):
+        yield f"{SEED} needs a list of seeds"
+    if SEED in sweep.space and sweep.seeds > 1:
+        yield f"seeds is {sweep.seeds} and space lists {SEED}: keep one"
+    if sweep.pruner != "none" and len(sweep.objectives) > 1:
+        yield "a trial with several objectives cannot be pruned: set pruner to none"
+
+
 class RegistryParams(Frozen):
     """Names in MLflow."""
 
@@ -417,6 +517,7 @@ class Params(Frozen):
     evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
     gate: GateParams
     registry: RegistryParams
+    sweep: SweepParams | None = Field(None, description="many students from one set of soft targets")
 
     def workload_for(self, data: DataSpec) -> Workload:
         """The workload, for the labels of *data*; BadInputError where those are of another kind than it learns."""
@@ -457,6 +558,11 @@ def _unknown_metrics(params: Params) -> Iterator[str]:
             yield f"teacher.floor: {name!r} {known}"
         elif measures[name].unit == "share" and not 0 <= bound <= 1:
             yield f"teacher.floor.{name} is a share and must lie between 0 and 1 (is {bound:g})"
+    objectives = params.sweep.objectives if params.sweep else ()
+    for name in set(objectives) - {*measures, *COSTS}:
+        yield f"sweep.objectives: {name!r} {known}, nor one of the costs {', '.join(COSTS)}"
+    if objectives and not set(objectives) & set(measures):
+        yield f"sweep.objectives has costs alone: name a metric too ({', '.join(sorted(measures))})"
 
 
 def _of_another_kind_of_labels(params: Params) -> Iterator[str]:
@@ -541,14 +647,32 @@ def _apply(tree: dict[str, Any], override: str) -> str | None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return f"--set {override!r}: the value is not valid YAML"
+    stopped_at = _put(tree, dotted, value)
+    return f"--set {override!r}: {stopped_at} is not a section" if stopped_at else None
+
+
+def _put(tree: dict[str, Any], dotted: str, value: Any) -> str | None:
+    """Set a value by its dotted name; returns what is in the way because it is no section."""
     *parents, last = dotted.split(".")
     target = tree
     for name in parents:
         target = target.setdefault(name, {})
         if not isinstance(target, dict):
-            return f"--set {override!r}: {name} is not a section"
+            return name
     target[last] = value
     return None
+
+
+def with_values(params: Params, values: Mapping[str, Any]) -> Params:
+    """*params* with other values for some dotted names, outer sections first; ParamsError lists what does not fit."""
+    tree = params.model_dump(mode="json")
+    for dotted in sorted(values, key=lambda name: name.count(".")):
+        if stopped_at := _put(tree, dotted, values[dotted]):
+            raise ParamsError(f"{dotted}: {stopped_at} is not a section")
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        raise ParamsError("; ".join(_describe(details, tree, {}, ()) for details in error.errors())) from error
 
 
 def _describe(

@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     store_deadline_seconds: float = Field(
         300, gt=0, description="how long one request to a remote store may go on failing, attempts and pauses included"
     )
+    study_url: str = Field(
+        "", description="database of the sweeps' Optuna studies; empty: SQLite below <var_dir>/sweeps"
+    )
     view_bank_bytes: int = Field(
         512 * 2**20,
         ge=0,

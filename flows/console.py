@@ -119,6 +119,9 @@ class ConsoleProgress:
         """A message that stays, above the live lines."""
         self._print(Text(message))
 
+    def epoch(self, record: Mapping[str, float]) -> None:
+        """Shown by `advance` already."""
+
     def check(self) -> None:
         if self.stop.is_set():
             raise InterruptedRunError(

@@ -180,7 +180,7 @@ def _project(run: Run, *, status: records.Status = "FINISHED", failure: str = ""
         records.step_record(outcome.artifact, lineage, draw=_drawing(run, name))
         for name, outcome in run.outcomes.items()
     ]
-    params = run.params.model_dump(mode="json")
+    params = run.params.model_dump(mode="json", exclude={"sweep"})
     note = _note(run) if "evaluate" in run.outcomes else ""
     parent = records.parent_record(run.name, children, lineage, params, status=status, failure=failure, note=note)
     logged = tracking.project_run(

@@ -162,6 +162,7 @@ def _one_epoch(loop: _Loop, judge: Judge, keeper: _Keeper, progress: Progress) -
             _tell(loop, judge, progress)
         keeper.keep_if_due()
     loop.end_epoch(judge)
+    progress.epoch(loop.history.records[-1])
     _tell(loop, judge, progress)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import ParamsError
-from components.params import load_params
+from components.params import load_params, with_values
 
 ROOT = Path(__file__).parents[2]
 GOOD = """\
@@ -153,3 +153,43 @@ def test_whatever_stands_in_a_section_the_answer_is_a_typed_error(tmp_path_facto
         load_params(file)
     except ParamsError as error:
         assert re.search(r"\d+ problems?:", str(error))
+
+
+SPACE = "space={student.objective.temperature: [1, 2]}"
+
+
+@pytest.mark.parametrize(
+    ("sweep", "wrong"),
+    [
+        ("space={x: {low: 2, high: 1, step: 1}}", "low is 2 and high is 1"),
+        ("space={x: {low: 0, high: 1, log: true}}, sampler: tpe, trials: 2", "begins above 0"),
+        ("space={x: 4}", "must be a list of values, or a range"),
+        ("space={x: {low: 1, high: 2}}", "a grid needs a step or a list of values for x"),
+        (f"{SPACE}, trials: 3", "leave trials out"),
+        (f"{SPACE}, sampler: tpe", "set trials"),
+        ("space={student.seed: [0, 1]}, seeds: 2", "space lists student.seed"),
+        ("space={student.seed: {low: 0, high: 3, step: 1}}", "needs a list of seeds"),
+        (f"{SPACE}, pruner: median, objectives: [accuracy, num_parameters]", "cannot be pruned"),
+        (f"{SPACE}, objectives: [speed, accuracy]", "'speed' is not a metric"),
+        (f"{SPACE}, objectives: [num_parameters]", "name a metric too"),
+        (f"{SPACE}, samplr: grid", "did you mean 'sampler'"),
+    ],
+)
+def test_what_contradicts_itself_in_a_sweep(file, sweep, wrong):
+    """Said before anything is trained."""
+    assert wrong in problems(file, ["sweep={" + sweep.replace("space=", "space: ") + "}"])
+
+
+def test_values_by_dotted_names(file):
+    """Whole sections first, then what is inside them."""
+    params = load_params(file)
+    values = {"student.objective.temperature": 8, "student.objective": {"name": "kd", "alpha": 0.5}, "student.seed": 3}
+    found = with_values(params, values).student
+
+    assert (found.objective.temperature, found.objective.alpha, found.seed) == (8, 0.5, 3)
+    with pytest.raises(
+        ParamsError, match="student.objective.temprature: no such parameter; did you mean 'temperature'"
+    ):
+        with_values(params, {"student.objective.temprature": 1})
+    with pytest.raises(ParamsError, match="seed is not a section"):
+        with_values(params, {"student.seed.x": 1})

@@ -90,6 +90,16 @@ class StopsAfter(NoProgress):
             raise InterruptedRunError("stopped")
 
 
+class Listens(NoProgress):
+    """Hears what each epoch came to."""
+
+    def __init__(self) -> None:
+        self.records: list[Mapping[str, float]] = []
+
+    def epoch(self, record: Mapping[str, float]) -> None:
+        self.records.append(record)
+
+
 def params(**values: Any) -> TrainParams:
     return TrainParams.model_validate({"epochs": 5, "batch_size": 10, **values})
 
@@ -654,3 +664,12 @@ def test_a_part_that_weighs_nothing_moves_nothing(tmp_path: Path) -> None:
     weights, _ = distil(tmp_path, params(epochs=1), objective=objective, model=model)
 
     assert same_bits(weights, before)
+
+
+def test_each_epoch_is_told_when_it_ends(tmp_path: Path) -> None:
+    """The records of the history, one by one, while the training goes on."""
+    listener = Listens()
+    _, result = distil(tmp_path, params(), progress=listener)
+
+    assert tuple(listener.records) == result.history
+    assert len(listener.records) == 5
