@@ -142,6 +142,22 @@ def is_plain(path: Path) -> bool:
     return stat.S_ISREG(path.lstat().st_mode)
 
 
+def walk(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Files and folders below *folder*, outer folders first; no link is followed, and what cannot be listed is an error."""
+    files: list[Path] = []
+    folders: list[Path] = []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                inner_files, inner_folders = walk(path)
+                files += inner_files
+                folders += [path, *inner_folders]
+            else:
+                files.append(path)
+    return files, folders
+
+
 def fsync(path: Path) -> None:
     """Wait until a file, or the list of names in a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

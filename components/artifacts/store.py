@@ -27,6 +27,7 @@ from components.artifacts.artifact import (
     manifest_of,
     payload_digest,
     sha256_of,
+    walk,
 )
 from components.artifacts.disk import explained
 from components.artifacts.fingerprint import fingerprint
@@ -213,9 +214,8 @@ class Store:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             cost={**cost, "bytes": sum(entry.bytes for entry in files)},
         )
-        for path in staged.rglob("*"):
-            if path.is_file():
-                path.chmod(0o444)
+        for entry in (*files, *measured):
+            (staged / entry.path).chmod(0o444)
         (staged / MANIFEST).write_text(manifest.dump(), encoding="utf-8")
         self._same_as_damaged(manifest)
         if not self.storage.publish(staged, key.kind, key.digest):
@@ -271,7 +271,7 @@ def inventory(folder: Path) -> tuple[tuple[FileEntry, ...], tuple[FileEntry, ...
 
     A large result goes to the disk meanwhile, which `Storage.publish` would otherwise wait for.
     """
-    paths = [path for path in _contents(folder) if path != folder / MANIFEST]
+    paths = [path for path in walk(folder)[0] if path != folder / MANIFEST]
     strange = [path for path in paths if not is_plain(path)]
     if strange:
         raise StoreError(f"{strange[0]} is a link or a device; the files of a result must be plain ones")
@@ -283,15 +283,6 @@ def inventory(folder: Path) -> tuple[tuple[FileEntry, ...], tuple[FileEntry, ...
     ]
     measured = tuple(entry for entry in entries if entry.path.startswith(f"{MEASURED}/"))
     return tuple(entry for entry in entries if entry not in measured), measured
-
-
-def _contents(folder: Path) -> list[Path]:
-    """Everything in *folder* that is no folder, sorted; no link is followed, and what cannot be listed is an error."""
-    found: list[Path] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            found += _contents(Path(entry.path)) if entry.is_dir(follow_symlinks=False) else [Path(entry.path)]
-    return sorted(found)
 
 
 @contextmanager
@@ -340,7 +331,7 @@ def problems(manifest: Manifest, folder: Path, kind: str, key: str) -> Iterator[
     if payload_digest(manifest.files) != manifest.digest:
         yield "its digest does not match its list of files"
     listed = {entry.path: entry for entry in (*manifest.files, *manifest.measured)}
-    present = {path.relative_to(folder).as_posix(): path for path in _contents(folder)}
+    present = {path.relative_to(folder).as_posix(): path for path in walk(folder)[0]}
     plain = {name for name, path in present.items() if is_plain(path)}
     yield from (f"{name} is no plain file" for name in sorted(present.keys() - plain))
     yield from (f"{name} is missing" for name in sorted(listed.keys() - present.keys()))

@@ -6,7 +6,6 @@ each observer counts, by its own, how long the object has not changed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -16,8 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
+from components.artifacts.process import is_gone, machine
 from components.artifacts.storage._bucket import Bucket, Stored
 from components.errors import StoreError
 
@@ -106,7 +105,7 @@ class _Lease:
                 self._etag = etag
 
     def _body(self) -> bytes:
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "machine": _machine()}
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "machine": machine()}
         # An ETag may be a hash: the bodies of two leases and of two beats must differ.
         return json.dumps({**holder, "lease": self._nonce, "beat": self._num_beats}).encode()
 
@@ -130,17 +129,6 @@ class _Observed:
         with suppress(ValueError, KeyError, TypeError):
             holder = json.loads(body)
             self.holder = f"{holder['pid']} on {holder['host']}"
-            self.holder_is_dead = bool(holder["machine"]) and holder["machine"] == _machine() and _gone(holder["pid"])
-
-
-def _machine() -> str:
-    """A name for this boot and namespace of process numbers; empty where the system does not tell."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        return hashlib.sha256((boot + os.readlink("/proc/self/ns/pid")).encode()).hexdigest()[:16]  # noqa: PTH115
-    except OSError:
-        return ""
-
-
-def _gone(pid: int) -> bool:
-    return not Path("/proc", str(int(pid))).exists()
+            self.holder_is_dead = (
+                bool(holder["machine"]) and holder["machine"] == machine() and is_gone(int(holder["pid"]))
+            )

@@ -6,16 +6,19 @@ import errno
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from urllib.parse import urlparse
 
 from components.artifacts import lock
-from components.artifacts.artifact import MANIFEST, WORK, Manifest, fsync, manifest_of
+from components.artifacts.artifact import MANIFEST, WORK, Manifest, fsync, manifest_of, walk
+from components.artifacts.process import is_gone, machine
 from components.settings import Settings
 
 TAKEN = {errno.EEXIST, errno.ENOTEMPTY}
+ABANDONED_SECONDS = 24 * 3600.0
 USED = ".used"
 """Folder of empty files whose age says when an artifact was last used."""
 
@@ -59,9 +62,9 @@ class FileStorage:
 
     def publish(self, staged: Path, kind: str, key: str) -> bool:
         """Make *staged* the artifact; False if there is one already, whoever made it."""
-        for path in sorted(staged.rglob("*"), reverse=True):
+        files, folders = walk(staged)
+        for path in (*files, *reversed(folders), staged):
             fsync(path)
-        fsync(staged)
         try:
             staged.rename(self.root / kind / key)
         except OSError as error:
@@ -86,9 +89,10 @@ class FileStorage:
         shutil.rmtree(folder, ignore_errors=True)
 
     def sweep(self, kind: str) -> None:
-        """Remove staging folders whose process is gone."""
-        for folder in (self.root / kind).glob(".*-*-*"):
-            if not _alive(int(folder.name.split("-")[1])):
+        """Remove staging folders whose process is gone; those of other machines once nobody has touched them for a day."""
+        for folder in (self.root / kind).glob(".*-*-*-*"):
+            _, where, pid, _ = folder.name.rsplit("-", 3)
+            if is_gone(int(pid)) if where and where == machine() else _is_abandoned(folder):
                 self.discard(folder)
 
     def lock(
@@ -136,8 +140,8 @@ class FileStorage:
         return self.where
 
     def _hidden(self, kind: str, key: str) -> Path:
-        """A name that `sweep` recognises once this process is gone."""
-        return self.root / kind / f".{key[:16]}-{os.getpid()}-{secrets.token_hex(4)}"
+        """A name that `sweep` recognises, here or on a machine that shares the directory, once this process is gone."""
+        return self.root / kind / f".{key[:16]}-{machine()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def open_storage(settings: Settings) -> FileStorage:
@@ -146,11 +150,11 @@ def open_storage(settings: Settings) -> FileStorage:
     return FileStorage(Path(parsed.path if parsed.scheme else settings.store_url).absolute())
 
 
-def _alive(pid: int) -> bool:
+def _is_abandoned(folder: Path) -> bool:
+    """Whether nothing in it has changed for a day, nor its own name."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        files, folders = walk(folder)
+        changes = [path.lstat().st_mtime for path in (*files, *folders)]
+        return max(folder.lstat().st_ctime, *changes, 0.0) < time.time() - ABANDONED_SECONDS
+    except FileNotFoundError:  # it has just been published, or removed
         return False
-    except PermissionError:
-        return True
-    return True

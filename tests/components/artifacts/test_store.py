@@ -8,14 +8,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
 
 import pytest
 
-from components.artifacts.artifact import MANIFEST, MEASURED
+from components.artifacts import process
+from components.artifacts.artifact import MANIFEST, MEASURED, walk
 from components.artifacts.key import make_key
+from components.artifacts.storage import file
 from components.artifacts.store import Store, verify
 from components.contracts import NoProgress
 from components.errors import (
@@ -343,6 +346,63 @@ def test_a_kill_at_any_moment_leaves_the_old_state_or_the_new(tmp_path):
     assert racer(stormy, 60).communicate(timeout=60)[0] == expected
     Store(Settings(var_dir=stormy)).storage.sweep("thing")
     assert list((stormy / "store" / "thing").glob(".*")) == []
+
+
+def gone_pid():
+    """Of a process that was there."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+@pytest.mark.parametrize(
+    ("where", "pid", "stays"),
+    [
+        (process.machine, gone_pid, False),
+        (process.machine, os.getppid, True),
+        (lambda: "0123456789abcdef", gone_pid, True),
+        (lambda: "", gone_pid, True),
+    ],
+    ids=["gone", "alive", "another machine's", "nobody knows whose"],
+)
+def test_a_sweep_removes_what_a_gone_process_of_this_machine_left(store, monkeypatch, where, pid, stays):
+    """A process number says nothing about another machine: what that has left goes a day after the last change."""
+    folder = store.storage.root / "thing" / f".0123-{where()}-{pid()}-ffff"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "a.txt").write_text("half")
+
+    store.storage.sweep("thing")
+    assert folder.exists() == stays
+
+    monkeypatch.setattr(file, "ABANDONED_SECONDS", -1.0)
+    store.storage.sweep("thing")
+    assert folder.exists() == (pid is os.getppid)
+
+
+def test_what_is_being_filled_is_named_so_that_a_sweep_spares_it(store):
+    staged = store.storage.staging("thing", "0" * 64)
+    store.storage.sweep("thing")
+
+    assert staged.exists()
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error():
+    """Instead of being taken for an empty one; root, who may list everything, is nobody meanwhile."""
+    with tempfile.TemporaryDirectory() as name:
+        closed = Path(name) / "closed"
+        closed.mkdir()
+        (closed / "a.txt").write_text("text")
+        Path(name).chmod(0o755)
+        closed.chmod(0o000)
+        me = os.geteuid()
+        try:
+            if me == 0:
+                os.seteuid(65534)
+            with pytest.raises(PermissionError):
+                walk(Path(name))
+        finally:
+            os.seteuid(me)
+            closed.chmod(0o700)
 
 
 def _hold(path: str, ready, release) -> None:

@@ -105,7 +105,7 @@ def test_a_killed_holder_on_this_machine_does_not_keep_anyone_waiting(bucket, pr
 
 def test_the_same_process_number_on_another_machine_is_not_taken_for_dead(bucket, monkeypatch):
     """Only silence tells there."""
-    monkeypatch.setattr(_lease, "_machine", lambda: "another boot")
+    monkeypatch.setattr(_lease, "machine", lambda: "another boot")
     bucket.put_new(NAME, b'{"pid": 999999999, "host": "elsewhere", "machine": "that one", "beat": 0}')
     with pytest.raises(StoreError, match="process 999999999 on elsewhere"):
         take(bucket, wait=1, expiry=60).__enter__()
