@@ -71,6 +71,18 @@ class ServerError(PotstillError):
     """A server that this run needs does not answer or cannot be started."""
 
 
+class JournalError(ServerError):
+    """The promotion journal does not answer, or is not one that this version reads."""
+
+
+class PromotionConflictError(PotstillError):
+    """The champion is another than the one that the candidate was judged against."""
+
+
+class DriftError(PotstillError):
+    """An alias of the registry stands elsewhere than where the journal put it."""
+
+
 class StoreError(PotstillError):
     """The artifact store cannot be read or written."""
 

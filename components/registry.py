@@ -135,6 +135,33 @@ def set_alias(tracking_uri: str, name: str, alias: str, version: str) -> Registe
         return _registered(mlflow_client.get_model_version(name, version))
 
 
+def remove_alias(tracking_uri: str, name: str, alias: str) -> None:
+    """Without complaint where there is none."""
+    with vendor_errors(tracking_uri):
+        if alias in _aliases(client(tracking_uri), name):
+            client(tracking_uri).delete_registered_model_alias(name, alias)
+
+
+def get_version(tracking_uri: str, name: str, version: str) -> RegisteredVersion | None:
+    """Version number *version*; None without such a model or version."""
+    from mlflow.exceptions import MlflowException
+
+    with vendor_errors(tracking_uri):
+        try:
+            return _registered(client(tracking_uri).get_model_version(name, version))
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return None
+
+
+def find_version(tracking_uri: str, name: str, digest: str) -> RegisteredVersion | None:
+    """The first version that was made from the artifact *digest*; None without such a model or version."""
+    with vendor_errors(tracking_uri):
+        found = _find(client(tracking_uri), name, digest)
+        return None if found is None else _registered(found)
+
+
 def resolve_model(uri: str, tracking_uri: str) -> ResolvedModel:
     """Pin *uri* (models:/name@alias, models:/name/version, models:/m-id or runs:/run/path) and digest what it means.
 

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("POTSTILL_PREFECT_API_URL", "PREFECT_API_URL"),
         description="Prefect; empty: the local server of `potstill up`",
     )
+    journal_url: str = Field(
+        "", description="the promotion journal, sqlite:///... or postgresql://...; empty: <var_dir>/journal.db"
+    )
     prefect_port: int = Field(
         4200, ge=1, le=65535, description="port of the local Prefect server (the next free one from here)"
     )
@@ -87,6 +90,11 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         return self.store or str(self.var_dir / "store")
+
+    @property
+    def promotion_journal(self) -> str:
+        """URL of the promotion journal."""
+        return self.journal_url or f"sqlite:///{self.var_dir.absolute() / 'journal.db'}"
 
     @property
     def data_cache(self) -> Path:
