@@ -13,13 +13,14 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from components.artifacts.artifact import Artifact
 from components.contracts import NoProgress
 from components.errors import PotstillError, StoreError
 from components.params import Params
 from components.settings import Settings
+from components.worker_processes import answers, say, told_as_error
 
 if TYPE_CHECKING:
     from components.soft_targets.teacher_pass import TeacherPass
@@ -47,28 +48,16 @@ def _described(artifact: Artifact) -> dict[str, str]:
 def serve() -> None:
     """Answer until the requests end, or whoever sends them does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
-    answers = _answers()
+    stream = answers()
     requests: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
     try:
         asked = _teacher_pass(json.loads(requests.get()))
         while True:
             seconds = _compute(asked, json.loads(requests.get()))
-            _say(answers, {"seconds": seconds})
+            say(stream, {"seconds": seconds})
     except PotstillError as error:
-        _say(answers, {"error": type(error).__name__, "message": str(error)})
-
-
-def _answers() -> IO[str]:
-    """Standard output for answers alone: whatever else is printed goes to the log."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    return answers
-
-
-def _say(answers: IO[str], answer: Mapping[str, Any]) -> None:
-    answers.write(json.dumps(answer) + "\n")
-    answers.flush()
+        say(stream, told_as_error(error))
 
 
 def _listen(requests: queue.Queue[str]) -> None:
