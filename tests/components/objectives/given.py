@@ -75,3 +75,18 @@ def leaves(said: Signals) -> Signals:
         said.logits.clone().requires_grad_(),
         {point: heard.clone().requires_grad_() for point, heard in said.features.items()},
     )
+
+
+def reference() -> tuple[Signals, Signals, Batch]:
+    """Logits [64, 100] and labels on which other implementations were run, drawn in this order from seed 0."""
+    generator = torch.Generator().manual_seed(0)
+    student = Signals(torch.randn(64, 100, generator=generator) * 3)
+    teacher = Signals(torch.randn(64, 100, generator=generator) * 4)
+    labels = torch.randint(0, 100, (64,), generator=generator)
+    rows = torch.arange(64)
+    return student, teacher, Batch(labels, labels >= 0, sample_index=rows, place=rows, progress=0.5)
+
+
+def softened(said: Signals, temperature: float) -> Signals:
+    """Logits divided by *temperature*."""
+    return Signals(said.logits / temperature)

@@ -5,9 +5,11 @@ import sys
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from components import plugins
-from components.contracts import Batch, ClosedForm, ObjectiveParams
+from components.contracts import Batch, ClosedForm, ObjectiveParams, Signals
 from tests.components.objectives.given import NEEDED, STUDENT, TEACHER, at, batch, built, leaves, signals
 
 NAMES = plugins.available("objectives")
@@ -76,6 +78,20 @@ def test_order_of_rows_does_not_matter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_row_is_not_divided_by_their_number(name: str) -> None:
+    """Half of the rows lose what they lose among all: only the loop takes the mean, and only once."""
+    objective = built(name)
+    if objective.reduction != "rows":
+        pytest.skip("looks at the batch as a whole")
+    student, teacher = signals(2, N)
+    half = torch.arange(N // 2)
+
+    torch.testing.assert_close(
+        objective(at(half, student), at(half, teacher), batch(N // 2)), objective(student, teacher, batch(N))[: N // 2]
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_closed_form_is_what_autograd_finds(name: str) -> None:
     """Where an objective offers its gradient itself, losses and gradient are those of calling it, in float64."""
     objective = built(name)
@@ -89,6 +105,44 @@ def test_a_closed_form_is_what_autograd_finds(name: str) -> None:
 
     torch.testing.assert_close(losses, called.detach(), rtol=0, atol=1e-12)
     torch.testing.assert_close(gradient, leaf.logits.grad, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)], ids=str)
+@given(count=st.integers(0, 9), unlabelled=st.integers(0, 9), scale=st.floats(0, 10), seed=st.integers(0, 2**32))
+@settings(max_examples=20)
+def test_a_closed_form_holds_for_any_logits(
+    name: str, dtype: torch.dtype, tolerance: float, count: int, unlabelled: int, scale: float, seed: int
+) -> None:
+    """Sharp, flat and empty batches: within rounding of autograd in float64, relative to the largest number of each."""
+    objective = built(name)
+    if not isinstance(objective, ClosedForm):
+        pytest.skip("offers none")
+    student, teacher = (Signals((said.logits * scale).to(dtype)) for said in signals(seed, count, dtype=torch.float64))
+    rows = batch(count, unlabelled=min(unlabelled, count))
+    leaf = Signals(student.logits.double().requires_grad_())
+    called = objective(leaf, Signals(teacher.logits.double()), rows)
+    called.sum().backward()
+    losses, gradient = objective.rows_and_gradient(student, teacher, rows)
+
+    assert losses.dtype == gradient.dtype == dtype
+    for found, wanted in ((losses, called.detach()), (gradient, leaf.logits.grad)):
+        size = max([1.0, *wanted.abs().flatten().tolist()])
+        torch.testing.assert_close(found.double(), wanted, rtol=0, atol=tolerance * size)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autograd_agrees_with_finite_differences(name: str) -> None:
+    """In float64, for objectives on logits; the sum of all rows, since some look at the batch as a whole."""
+    objective = built(name)
+    if objective.needs != {"logits"}:
+        pytest.skip("reads features")
+    student, teacher = signals(6, 4, dtype=torch.float64)
+    rows = batch(4, unlabelled=1)
+
+    assert torch.autograd.gradcheck(
+        lambda logits: objective(Signals(logits), teacher, rows).sum(), leaves(student).logits
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

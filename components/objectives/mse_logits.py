@@ -1,0 +1,23 @@
+"""Distillation by regression: the student's raw logits approach the teacher's."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from components.contracts import Objective, ObjectiveParams, ObjectiveSpec
+
+
+class Params(ObjectiveParams):
+    """Ba and Caruana, "Do deep nets really need to be deep?" (NeurIPS 2014); Kim et al. (IJCAI 2021)."""
+
+    name: Literal["mse_logits"] = "mse_logits"
+    centre: bool = Field(
+        False, description="subtract each row's mean from both sides, since softmax does not see a constant"
+    )
+
+    def build(self, spec: ObjectiveSpec) -> Objective:  # noqa: ARG002 - it fits any number of classes
+        from components.objectives._squared_error import SquaredError
+
+        return SquaredError(centre=self.centre, alpha=self.alpha, weight=self.weight)
