@@ -361,8 +361,10 @@ class ObjectiveParams(PluginParams):
         1.0, description="factor of the distillation part, for losses of another size than the hard-label loss"
     )
 
-    learns: ClassVar[frozenset[LabelKind]] = frozenset({"classes"})
-    """Labels of which kinds the outputs that it compares may be about."""
+    @property
+    def learns(self) -> frozenset[LabelKind]:
+        """Labels of which kinds the outputs that it compares may be about."""
+        return frozenset({"classes"})
 
     @property
     def needs(self) -> frozenset[str]:

@@ -17,7 +17,10 @@ Loss = Literal["mse", "huber"]
 
 
 class TowardTeacher(OnLogits):
-    """Mean over outputs of the distance to the teacher, or of the teacher-bounded distance to the label."""
+    """Mean over outputs of the distance to the teacher, or of the teacher-bounded distance to the label.
+
+    Distances are in standard deviations of the labels, as the hard-label loss is.
+    """
 
     def __init__(
         self,
@@ -25,11 +28,13 @@ class TowardTeacher(OnLogits):
         loss: Loss,
         delta: float,
         teacher_bounded: float | None,
+        target_std: tuple[float, ...] = (),
         alpha: Scheduled,
         weight: Scheduled = 1.0,
     ) -> None:
         super().__init__(alpha=alpha, weight=weight)
         self.loss, self.delta, self.margin = loss, delta, teacher_bounded
+        self.target_std = target_std
 
     def __call__(self, student: Signals, teacher: Signals, batch: Batch) -> Tensor:
         """Outputs [N, D] twice -> [N]; half precision is widened to float32."""
@@ -40,17 +45,21 @@ class TowardTeacher(OnLogits):
         """`contracts.ClosedForm`: of a square, twice the difference; of Huber's, the difference cut at delta."""
         difference, counts = self._difference(student, teacher, batch)
         slope = 2 * difference if self.loss == "mse" else difference.clamp(-self.delta, self.delta)
-        return self._distance(difference) * counts, slope * (counts / difference.shape[1]).unsqueeze(1)
+        slope = self._in_deviations(slope) * (counts / difference.shape[1]).unsqueeze(1)
+        return self._distance(difference) * counts, slope
 
     def _difference(self, student: Signals, teacher: Signals, batch: Batch) -> tuple[Tensor, Tensor]:
         """[N, D] to what each output approaches, and [N], 1 for the rows that count and 0 for the others."""
         s, p = wide(student.logits), wide(teacher.logits)
         if self.margin is None:
-            return s - p, s.new_ones(len(s))
+            return self._in_deviations(s - p), s.new_ones(len(s))
         aim = _labels_else(p, batch.labels)
-        difference = s - aim
-        worse = self._distance(difference.detach()) + self.margin > self._distance(p - aim)
+        difference = self._in_deviations(s - aim)
+        worse = self._distance(difference.detach()) + self.margin > self._distance(self._in_deviations(p - aim))
         return difference, worse.to(s.dtype)
+
+    def _in_deviations(self, outputs: Tensor) -> Tensor:
+        return outputs / outputs.new_tensor(self.target_std) if self.target_std else outputs
 
     def _distance(self, difference: Tensor) -> Tensor:
         """[N, D] -> [N]."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from components import plugins
-from components.contracts import Objective, ObjectiveParams, ObjectiveSpec
+from components.contracts import LabelKind, Objective, ObjectiveParams, ObjectiveSpec
 
 Part = Annotated[SerializeAsAny[ObjectiveParams], BeforeValidator(plugins.parse("objectives"))]
 
@@ -26,6 +26,10 @@ class Params(ObjectiveParams):
                 f"alpha of {', '.join(odd)} would mean nothing: give the parts a weight, and alpha to the whole"
             )
         return self
+
+    @property
+    def learns(self) -> frozenset[LabelKind]:
+        return frozenset.intersection(*(part.learns for part in self.parts))
 
     @property
     def needs(self) -> frozenset[str]:

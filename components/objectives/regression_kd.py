@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from components.contracts import Objective, ObjectiveParams, ObjectiveSpec
+from components.contracts import LabelKind, Objective, ObjectiveParams, ObjectiveSpec
 
 
 class Params(ObjectiveParams):
@@ -14,7 +14,7 @@ class Params(ObjectiveParams):
 
     name: Literal["regression_kd"] = "regression_kd"
     loss: Literal["mse", "huber"] = Field("mse", description="mse: squared distance; huber: linear beyond `delta`")
-    delta: float = Field(1.0, gt=0, description="where huber turns linear, in units of the outputs")
+    delta: float = Field(1.0, gt=0, description="where huber turns linear, in standard deviations of the labels")
     teacher_bounded: float | None = Field(
         None,
         ge=0,
@@ -22,13 +22,18 @@ class Params(ObjectiveParams):
         "loss there plus this margin exceeds the teacher's; null: all rows approach the teacher",
     )
 
-    def build(self, spec: ObjectiveSpec) -> Objective:  # noqa: ARG002 - it fits any number of outputs
+    @property
+    def learns(self) -> frozenset[LabelKind]:
+        return frozenset({"numbers"})
+
+    def build(self, spec: ObjectiveSpec) -> Objective:
         from components.objectives._regression import TowardTeacher
 
         return TowardTeacher(
             loss=self.loss,
             delta=self.delta,
             teacher_bounded=self.teacher_bounded,
+            target_std=spec.data.target_std,
             alpha=self.alpha,
             weight=self.weight,
         )

@@ -1,5 +1,7 @@
 """Facts about the distance to a teacher's numbers."""
 
+from typing import Literal
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,8 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import huber_loss, mse_loss
 
-from components.contracts import Batch, ClosedForm, Signals
+from components import plugins
+from components.contracts import Batch, ClosedForm, ObjectiveParams, Signals
 from components.errors import BadInputError
+from components.objectives._regression import TowardTeacher
 from tests.components.objectives.given import batch, built, leaves, reference, signals
 
 NONE = float("nan")
@@ -57,6 +61,43 @@ def test_unbounded_rows_never_ask_for_a_label() -> None:
     """The distance to the teacher, labelled or not, and whatever the labels are."""
     assert lost([[3.0], [1.0]], [[1.0], [1.0]], numbers([0.0], [NONE])) == [4.0, 0.0]
     assert lost([[3.0], [1.0]], [[1.0], [1.0]], batch(2)) == [4.0, 0.0]
+
+
+@pytest.mark.parametrize("margin", [None, 0.1])
+@pytest.mark.parametrize("loss", ["mse", "huber"])
+def test_distances_are_in_deviations_of_the_labels(loss: Literal["mse", "huber"], margin: float | None) -> None:
+    """Labels in other units lose the same, by both ways to compute it: a learning rate suits both."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher, labels = torch.randn(3, 8, 2, generator=generator, dtype=torch.float64).unbind()
+    unit = torch.tensor([100.0, 0.01], dtype=torch.float64)
+    small, large = (
+        TowardTeacher(loss=loss, delta=0.7, teacher_bounded=margin, target_std=std, alpha=1)
+        for std in ((1.0, 1.0), (100.0, 0.01))
+    )
+    wanted = small.rows_and_gradient(Signals(student), Signals(teacher), numbers(*labels.tolist()))
+    leaf = Signals((student * unit).requires_grad_())
+    called = large(leaf, Signals(teacher * unit), numbers(*(labels * unit).tolist()))
+    called.sum().backward()
+    losses, gradient = large.rows_and_gradient(
+        Signals(student * unit), Signals(teacher * unit), numbers(*(labels * unit).tolist())
+    )
+
+    torch.testing.assert_close((losses, gradient * unit), wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close((called.detach(), leaf.logits.grad), (losses, gradient))
+
+
+def test_learns_numbers_alone_and_so_does_what_it_is_part_of() -> None:
+    """With an objective on classes nothing is left that both may learn."""
+    both = plugins.params_class("objectives", "combined").model_validate(
+        {"name": "combined", "parts": [{"name": "regression_kd"}, {"name": "regression_kd", "loss": "huber"}]}
+    )
+    mixed = plugins.params_class("objectives", "combined").model_validate(
+        {"name": "combined", "parts": [{"name": "regression_kd"}, {"name": "kd"}]}
+    )
+
+    assert isinstance(both, ObjectiveParams)
+    assert isinstance(mixed, ObjectiveParams)
+    assert (both.learns, mixed.learns) == (frozenset({"numbers"}), frozenset())
 
 
 def test_bounded_classes_are_refused() -> None:
