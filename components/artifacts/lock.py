@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from components.errors import StoreError
@@ -34,6 +34,8 @@ def held(path: Path, *, wait_seconds: float, waiting: Callable[[str], None]) -> 
     try:
         yield _acquire(descriptor, path, wait_seconds, waiting)
     finally:
+        with suppress(OSError):  # else a child that was forked meanwhile, and lives on, would hold it
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

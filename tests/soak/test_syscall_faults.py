@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -127,13 +128,14 @@ def nothing(folder: Path) -> None:
 
 def half_of_another(folder: Path) -> None:
     """A process that is gone was killed while it staged the same, and has left a checkpoint."""
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    staged = folder / KEY.kind / f".{KEY.digest[:16]}-{gone.pid}-00000000"
-    work = folder / ".work" / KEY.kind / KEY.digest
-    for made in (staged, work):
-        made.mkdir(parents=True)
-        (made / "half").write_text("half")
+    child = os.fork()
+    if child == 0:
+        storage = Store(settings_of(folder)).storage
+        for made in (storage.staging(KEY.kind, KEY.digest), storage.scratch(KEY.kind, KEY.digest)):
+            (made / "half").write_text("half")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert len(list(folder.rglob("half"))) == 2
 
 
 def whole(folder: Path) -> None:
