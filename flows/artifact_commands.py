@@ -268,7 +268,7 @@ def _verify(store: Store, chosen: list[Entry], *, num_rows: int = 0, seed: int =
     else:
         _print(*artifact_tables.verdicts(chosen, checked))
         _print(*(artifact_tables.live_line(entry, said, seed, _changed(entry, said)) for entry, said in live))
-    return DAMAGED if damaged or any(said.wrong for _, said in live) else 0
+    return DAMAGED if damaged or not all(said.ok for _, said in live) else 0
 
 
 def _repair(
@@ -380,7 +380,7 @@ def _ask_again(store: Store, chosen: list[Entry], num_rows: int, seed: int) -> l
 def _changed(entry: Entry, said: Rechecked) -> tuple[str, ...]:
     from components.steps.soft_targets_check import changed_code
 
-    return changed_code(entry) if said.wrong else ()
+    return () if said.ok else changed_code(entry)
 
 
 @contextmanager

@@ -188,17 +188,18 @@ def _bytes_of(chosen: Sequence[Entry], left: Sequence[Leftover]) -> int:
 
 def live_line(entry: Entry, result: Rechecked, seed: int, changed: Sequence[str] = ()) -> str:
     """How the teacher's answer compares with what is stored; *changed* is code that may explain a difference."""
-    verdict = "[red]not what the teacher says[/]" if result.wrong else "[green]as the teacher says[/]"
+    verdict = "[green]as the teacher says[/]" if result.ok else "[red]not what the teacher says[/]"
     text = (
         f"{verdict}: {entry.key[:12]}, {_count(result.num_rows, 'random row')} (seed {seed}), {result.num_identical} of "
         f"them the same bytes; largest logit difference {result.largest_logit_difference:.3g}, "
-        f"mean KL at T={result.temperature:g} {result.mean_kl:.2e} nats"
+        f"mean KL at T={result.temperature:g} {result.mean_kl:.2e} nats (standard error {result.standard_error:.1e})"
     )
-    listed = "".join(f"\n  {row}" for row in result.wrong[:LISTED_PROBLEMS])
-    if not result.wrong:
-        return text
-    why = f"\nmade by other code than this: {some_of(changed)}" if changed else ""
-    return f"{text}; {len(result.wrong)} rows differ by more than their codec loses:{listed}{why}"
+    if result.beyond_bound:
+        text += f", above max_kl by more than chance, which allows {result.largest_mean_kl:.2e}"
+    if result.wrong:
+        listed = "".join(f"\n  {row}" for row in result.wrong[:LISTED_PROBLEMS])
+        text += f"; {_count(len(result.wrong), 'row')} beyond what their codec loses:{listed}"
+    return f"{text}\nmade by other code than this: {some_of(changed)}" if changed and not result.ok else text
 
 
 def size(num_bytes: int) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from components.soft_targets.codec import EXACT, codec_named, decode, round_trip
-from components.soft_targets.error import ErrorMeter
+from components.soft_targets.error import kl_rows
+from components.soft_targets.verdict import largest_mean_kl, standard_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from components.soft_targets.reader import SoftTargets
     from components.soft_targets.teacher_pass import TeacherPass
 
+ENOUGH_ROWS = 30
+"""Of fewer, the spread is not known well enough to tell chance from error."""
 NOISE = {EXACT: 1e-5, "bf16": 2.0**-7}
 """Of a logit, as a share of the largest in its row: how far other hardware, or another place in a batch, may move it."""
 
@@ -31,9 +34,22 @@ class Rechecked:
     largest_logit_difference: float
     mean_kl: float
     """KL(teacher now || stored) at the lowest temperature at which the error was measured, in nats."""
+    standard_error: float
+    """Of that mean."""
+    largest_mean_kl: float | None
+    """That chance allows under max_kl; None where there is no max_kl, or too few rows were asked about."""
     temperature: float
     wrong: tuple[str, ...]
     """Rows that differ by more than their codec loses, by name."""
+
+    @property
+    def beyond_bound(self) -> bool:
+        """Whether the mean KL is above max_kl by more than chance."""
+        return self.largest_mean_kl is not None and self.mean_kl > self.largest_mean_kl
+
+    @property
+    def ok(self) -> bool:
+        return not self.wrong and not self.beyond_bound
 
 
 def sample_places(header: Header, num_rows: int, seed: int) -> NDArray[np.int64]:
@@ -53,15 +69,16 @@ def recheck(targets: SoftTargets, asked: TeacherPass, places: NDArray[np.int64])
     live, rows = asked.logits(places), targets.stored[places]
     stored = decode(codec, rows.copy(), header.num_classes)
     difference = np.abs(stored - live).max(axis=1)
-    meter = ErrorMeter([min(map(float, header.error))])
-    meter.add(live, stored)
-    ((temperature, figures),) = meter.table().items()
+    temperature = min(map(float, header.error))
+    kl, max_kl = kl_rows(live, stored, temperature), asked.params.max_kl
     wrong = ~(difference <= _allowed(header, live, np.abs(round_trip(codec, live) - live).max(axis=1)))
     return Rechecked(
         num_rows=len(places),
         num_identical=int((codec.encode(live) == rows).all(axis=1).sum()),
         largest_logit_difference=float(difference.max()),
-        mean_kl=figures["mean_kl"],
+        mean_kl=float(kl.mean()),
+        standard_error=standard_error(kl.tolist()),
+        largest_mean_kl=None if max_kl is None or len(kl) < ENOUGH_ROWS else largest_mean_kl(kl.tolist(), max_kl),
         temperature=temperature,
         wrong=tuple(asked.name(int(place)) for place in places[wrong]),
     )

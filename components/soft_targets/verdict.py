@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from components.params import SoftTargetParams
 
 ROUNDING = 1e-6
+STANDARD_ERRORS = 3.0
 LARGEST = 3.4e38
 """Beyond it a number is not finite in fp32."""
 
@@ -23,8 +26,25 @@ def summary(figures: Mapping[str, Any]) -> dict[str, list[Any]]:
     return {"finite": [True], "mean_entropy_nats": [figures["entropy"]["1"]["mean"]], **kl}
 
 
-def summary_expectations(figures: Mapping[str, Any], params: SoftTargetParams) -> list[Expectation]:
-    """Finite, neither one-hot nor uniform, and true to the live teacher at every temperature."""
+def standard_error(values: Sequence[float | None]) -> float:
+    """Of the mean of a random sample; 0 of fewer than two values."""
+    known = [value for value in values if value is not None]
+    return statistics.stdev(known) / math.sqrt(len(known)) if len(known) > 1 else 0.0
+
+
+def largest_mean_kl(kl: Sequence[float | None], max_kl: float) -> float:
+    """The largest mean of random rows, of which *kl* are the KLs, that need not be of a set whose own mean is above *max_kl*.
+
+    STANDARD_ERRORS above, since only some rows are asked about; but at most twice *max_kl*, since a few rows that are
+    wholly wrong make the standard error as large as the mean.
+    """
+    return max_kl + min(STANDARD_ERRORS * standard_error(kl), max_kl)
+
+
+def summary_expectations(
+    figures: Mapping[str, Any], rows: Mapping[str, Sequence[Any]], params: SoftTargetParams
+) -> list[Expectation]:
+    """Finite, neither one-hot nor uniform, and true to the live teacher at every temperature, as far as *rows* can tell."""
     one_row = Expectation("expect_table_row_count_to_equal", {"value": 1})
     finite = Expectation("expect_column_values_to_be_in_set", {"column": "finite", "value_set": [True]})
     if not figures["finite"]:
@@ -32,7 +52,10 @@ def summary_expectations(figures: Mapping[str, Any], params: SoftTargetParams) -
     most = params.max_entropy_share * figures["log_num_classes"]
     bounds = {"mean_entropy_nats": (params.min_entropy_nats, most)}
     if params.max_kl is not None:
-        bounds |= {f"mean_kl_T{temperature}": (-ROUNDING, params.max_kl) for temperature in figures["live"]["kl"]}
+        bounds |= {
+            f"mean_kl_T{temperature}": (-ROUNDING, largest_mean_kl(rows[f"kl_T{temperature}"], params.max_kl))
+            for temperature in figures["live"]["kl"]
+        }
     return [one_row, finite, *_between(bounds)]
 
 
@@ -58,7 +81,9 @@ def _between(bounds: Mapping[str, tuple[float, float]]) -> list[Expectation]:
     ]
 
 
-def explanations(figures: Mapping[str, Any], params: SoftTargetParams) -> Iterator[str]:
+def explanations(
+    figures: Mapping[str, Any], rows: Mapping[str, Sequence[Any]], params: SoftTargetParams
+) -> Iterator[str]:
     """What each figure beyond its bound means, for people."""
     if not figures["finite"]:
         yield "some stored logits are not finite numbers"
@@ -75,8 +100,10 @@ def explanations(figures: Mapping[str, Any], params: SoftTargetParams) -> Iterat
             f"soft_targets.max_entropy_share = {params.max_entropy_share:g}: as good as uniform (an untrained teacher?)"
         )
     for temperature, error in figures["live"]["kl"].items():
-        if params.max_kl is not None and error["mean_kl"] > params.max_kl:
+        kl = rows[f"kl_T{temperature}"]
+        if params.max_kl is not None and error["mean_kl"] > largest_mean_kl(kl, params.max_kl):
             yield (
                 f"mean KL to the live teacher is {error['mean_kl']:.3g} nats at T={temperature} over "
-                f"{figures['live']['rows']} random rows, above soft_targets.max_kl = {params.max_kl:g}"
+                f"{figures['live']['rows']} random rows (standard error {standard_error(kl):.2g}), above "
+                f"soft_targets.max_kl = {params.max_kl:g} by more than chance"
             )

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components.artifacts.artifact import MEASURED, Artifact, write_json
 from components.errors import SoftTargetsRefusedError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 KIND = "soft_targets_checks"
 DOCS = "data_docs"
 BOUNDS = frozenset({"max_kl", "min_entropy_nats", "max_entropy_share"})
-VERSION = 1
+VERSION = 2
 """Of the expectations; another one judges anew."""
 
 
@@ -64,7 +64,7 @@ def _inspections(artifact: Artifact, params: SoftTargetParams) -> Iterator[Inspe
     from components.validation.gx import Inspection
 
     figures, rows = artifact.read_json(QUALITY), artifact.read_json(QUALITY_ROWS)
-    judged = summary_expectations(figures, params)
+    judged = summary_expectations(figures, rows, params)
     yield Inspection("soft_targets", pd.DataFrame(summary(figures)), judged, row_name="")
     if rows:
         yield Inspection("rows", pd.DataFrame(rows), row_expectations(figures, list(rows)), row_name="row")
@@ -73,7 +73,8 @@ def _inspections(artifact: Artifact, params: SoftTargetParams) -> Iterator[Inspe
 def _refusal(report: ValidationReport, artifact: Artifact, params: SoftTargetParams, docs: Path) -> str:
     from components.soft_targets.verdict import explanations
 
-    figures: Any = artifact.read_json(QUALITY)
-    meant = list(explanations(figures, params)) or [failure.line for failure in report.critical]
+    meant = list(explanations(artifact.read_json(QUALITY), artifact.read_json(QUALITY_ROWS), params)) or [
+        failure.line for failure in report.critical
+    ]
     lines = "\n".join(f"  {line}" for line in meant)
     return f"soft targets refused:\n{lines}\nData Docs: {docs}"

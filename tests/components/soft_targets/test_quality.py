@@ -23,6 +23,7 @@ from components.views import ViewBank
 
 PARAMS = SoftTargetParams(batch_size=8, rows_per_chunk=20, temperatures=(1.0, 4.0))
 Make = Callable[..., Any]
+Quality = tuple[dict[str, Any], dict[str, list[Any]]]
 
 
 @pytest.fixture
@@ -31,13 +32,17 @@ def labels() -> np.ndarray:
 
 
 @pytest.fixture
-def figures_of(make: Make, bank: ViewBank, labels: np.ndarray) -> Callable[..., dict[str, Any]]:
-    def figures(folder: Path, *, teacher: Any = None, labels: np.ndarray = labels) -> dict[str, Any]:
+def quality_of(make: Make, bank: ViewBank, labels: np.ndarray) -> Callable[..., Quality]:
+    def both(folder: Path, *, teacher: Any = None, labels: np.ndarray = labels) -> Quality:
         asked = teacher or make.new_teacher()  # type: ignore[attr-defined]
-        found, _ = quality(SoftTargets.load(folder), labels=labels, teacher=asked, bank=bank, params=PARAMS)
-        return found
+        return quality(SoftTargets.load(folder), labels=labels, teacher=asked, bank=bank, params=PARAMS)
 
-    return figures
+    return both
+
+
+@pytest.fixture
+def figures_of(quality_of: Make) -> Callable[..., dict[str, Any]]:
+    return lambda folder, **changed: quality_of(folder, **changed)[0]
 
 
 def constant(*logits: float) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -123,61 +128,61 @@ def test_a_row_of_the_table_is_one_that_was_asked_again(
     json.dumps(rows, allow_nan=False)
 
 
-def problems(figures: dict[str, Any]) -> str:
-    return "; ".join(explanations(figures, PARAMS))
+def problems(found: Quality) -> str:
+    return "; ".join(explanations(*found, PARAMS))
 
 
-def test_good_targets_pass(make: Make, figures_of: Make) -> None:
+def test_good_targets_pass(make: Make, quality_of: Make) -> None:
     """Finite, neither one-hot nor uniform, and true to the teacher."""
-    assert problems(figures_of(make()[0])) == ""
+    assert problems(quality_of(make()[0])) == ""
 
 
-def test_one_hot_targets_are_named(make: Make, figures_of: Make) -> None:
+def test_one_hot_targets_are_named(make: Make, quality_of: Make) -> None:
     """With the figure and the bound."""
     teacher = constant(60, 0, 0, 0)
 
-    found = problems(figures_of(make(teacher=teacher)[0], teacher=teacher))
+    found = problems(quality_of(make(teacher=teacher)[0], teacher=teacher))
 
     assert "below soft_targets.min_entropy_nats = 0.0001" in found
 
 
-def test_uniform_targets_are_named(make: Make, figures_of: Make) -> None:
+def test_uniform_targets_are_named(make: Make, quality_of: Make) -> None:
     """An untrained teacher says nothing."""
     teacher = constant(0.01, 0, 0, 0)
 
-    found = problems(figures_of(make(teacher=teacher)[0], teacher=teacher))
+    found = problems(quality_of(make(teacher=teacher)[0], teacher=teacher))
 
     assert "100.0% of log C, above soft_targets.max_entropy_share = 0.99" in found
 
 
-def test_targets_of_another_teacher_are_named(make: Make, figures_of: Make) -> None:
+def test_targets_of_another_teacher_are_named(make: Make, quality_of: Make) -> None:
     """Every temperature at which the live teacher disagrees."""
     out, _ = make()
 
-    found = problems(figures_of(out, teacher=make.new_teacher(scale=1.5)))  # type: ignore[attr-defined]
+    found = problems(quality_of(out, teacher=make.new_teacher(scale=1.5)))  # type: ignore[attr-defined]
 
     assert "live teacher is" in found
     assert "at T=1 over 111" in found
     assert "at T=4 over 111" in found
 
 
-def test_numbers_that_are_none_are_named(make: Make, figures_of: Make) -> None:
+def test_numbers_that_are_none_are_named(make: Make, quality_of: Make) -> None:
     """A stored NaN stops at the first figure."""
     out, _ = make(codec="fp32")
     content = bytearray((out / "logits.bin").read_bytes())
     content[:4] = np.float32("nan").tobytes()
     (out / "logits.bin").write_bytes(content)
 
-    figures = figures_of(out)
+    found = quality_of(out)
 
-    assert figures == {"finite": False}
-    assert "not finite" in problems(figures)
+    assert found == ({"finite": False}, {})
+    assert "not finite" in problems(found)
 
 
-def test_all_problems_are_named_at_once(make: Make, figures_of: Make) -> None:
+def test_all_problems_are_named_at_once(make: Make, quality_of: Make) -> None:
     """Softness and truth in one message."""
-    figures = copy.deepcopy(figures_of(make()[0]))
+    figures, rows = copy.deepcopy(quality_of(make()[0]))
     figures["entropy"]["1"]["mean"] = 0.0
     figures["live"]["kl"]["4"]["mean_kl"] = 1.0
 
-    assert len(list(explanations(figures, PARAMS))) == 2
+    assert len(list(explanations(figures, rows, PARAMS))) == 2

@@ -92,8 +92,14 @@ def targets(request: pytest.FixtureRequest, store: Store) -> Artifact:
     ).artifact
 
 
-def ask_again(store: Store, num_rows: int, seed: int = 0) -> Any:
+def ask_again(store: Store, num_rows: int, seed: int = 0, *, max_kl: float | None = None) -> Any:
+    """*max_kl* in the place of that in the manifest."""
     (entry,) = entries(store, ("soft_targets",))
+    if max_kl is not None:
+        assert entry.manifest is not None
+        fields = json.loads(json.dumps(entry.manifest.fields))
+        fields["params"]["soft_targets"]["max_kl"] = max_kl
+        entry = dataclasses.replace(entry, manifest=dataclasses.replace(entry.manifest, fields=fields))
     found = entries(store, ("data", "teacher"))
     return check_live(store, found, entry, num_rows=num_rows, seed=seed, progress=NoProgress())
 
@@ -148,6 +154,18 @@ def test_rows_of_another_sample_are_noticed(targets: Artifact, store: Store) -> 
     republish(store, targets, swap)
 
     assert [name.split()[-1] for name in ask_again(store, 10_000).wrong] == ["0", "1"]
+
+
+@pytest.mark.parametrize("targets", ["int4"], indirect=True)
+def test_a_mean_beyond_the_bound_is_told_from_chance(targets: Artifact, store: Store) -> None:
+    """The bound is the manifest's own; of few rows nothing is said."""
+    mean = ask_again(store, 10_000).mean_kl
+    results = [ask_again(store, 60, max_kl=mean * share) for share in (0.98, 0.2)]
+
+    assert [(each.wrong, each.beyond_bound, each.ok) for each in results] == [((), False, True), ((), True, False)]
+    assert results[0].mean_kl > 0.98 * mean
+    assert 0 < results[0].standard_error < results[0].mean_kl
+    assert ask_again(store, 20, max_kl=mean / 10).largest_mean_kl is None
 
 
 @pytest.mark.parametrize("targets", ["fp16"], indirect=True)

@@ -114,6 +114,15 @@ def test_each_bound_stops_the_run(judged: Judged, place: str, value: float, said
     assert (verdict.measured(DOCS) / "index.html").exists()
 
 
+def test_chance_does_not_stop_the_run(judged: Judged) -> None:
+    """A mean KL within 3 standard errors of the bound passes; with less spread it is refused, and both figures are said."""
+    figures = changed("live/kl/1/mean_kl", 1.1e-4)
+    judged(figures, rows={**ROWS, "kl_T1": [0.9e-4, 1.1e-4, 1.3e-4]})
+
+    with pytest.raises(SoftTargetsRefusedError, match=r"0\.00011 .*standard error 5\.8e-07.*max_kl = 0\.0001"):
+        judged(figures, rows={**ROWS, "kl_T1": [1.09e-4, 1.1e-4, 1.11e-4]}, name="b")
+
+
 def test_numbers_that_are_none_stop_the_run(judged: Judged) -> None:
     """There is no other figure then."""
     with pytest.raises(SoftTargetsRefusedError, match="not finite"):
@@ -147,7 +156,7 @@ def test_what_is_refused_is_explained(judged: Judged) -> None:
     for place, values in cases:
         for value in values:
             figures = changed(place, value)
-            meant = list(explanations(figures, PARAMS.soft_targets))
+            meant = list(explanations(figures, ROWS, PARAMS.soft_targets))
             if not meant:
                 judged(figures, name=next(names))
                 continue
