@@ -26,13 +26,14 @@ class Tokens:
             )
         self.pad_id: int = padding["pad_id"]
         self.length: int = padding["length"]
-        self.memory = Memory(self._encoded)
+        self.memory = Memory(self.encode)
 
     def __call__(self, samples: Tensor) -> Tensor:
         """On the device of the samples."""
         return self.memory(samples).to(samples.device)
 
-    def _encoded(self, samples: Tensor) -> Tensor:
+    def encode(self, samples: Tensor) -> Tensor:
+        """The same without remembering it."""
         encoded = self.tokenizer.encode_batch_fast(texts_of(samples))
         return torch.tensor([each.ids for each in encoded], dtype=torch.int64).view(-1, self.length)
 
@@ -47,6 +48,11 @@ class TokenizedProgram(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         logits: Tensor = self.core(self.tokens(samples))
         return logits
+
+
+def with_first(known: Tensor) -> Tensor:
+    """bool [B, T], the first place always: attention over nothing is no number."""
+    return torch.cat((torch.ones_like(known[:, :1]), known[:, 1:]), dim=1)
 
 
 def read_tokenizer(text: str) -> Tokenizer:
