@@ -11,10 +11,12 @@ import torch
 
 from components import plugins
 from components.contracts import Draws, Mixing, MixingParams, TransformParams
+from components.errors import BadInputError
 from components.views import ViewDraws, counters_of
 
 COUNT = 12
-SHAPES = [(1, 8, 8), (3, 9, 7)]
+SHAPES = [(1, 8, 8), (3, 9, 7), (40,)]
+LETTERS = tuple(b"aeinorst lcd  ")
 
 
 def _examples() -> list[Any]:
@@ -41,7 +43,14 @@ def _draws(rows: slice | list[int], *, view: int = 2) -> ViewDraws:
 
 
 def _samples(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
-    return torch.randint(0, 256, (COUNT, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    """Pictures of random pixels; texts of one length in every three, and of random letters and spaces."""
+    generator = torch.Generator().manual_seed(seed)
+    if len(shape) > 1:
+        return torch.randint(0, 256, (COUNT, *shape), dtype=torch.uint8, generator=generator)
+    texts = torch.tensor(LETTERS, dtype=torch.uint8)[
+        torch.randint(0, len(LETTERS), (COUNT, *shape), generator=generator)
+    ]
+    return texts * (torch.arange(*shape) < torch.tensor([20, 31, *shape]).repeat(COUNT // 3)[:, None])
 
 
 def _made(params: TransformParams, samples: torch.Tensor, draws: Draws, partners: torch.Tensor) -> torch.Tensor:
@@ -50,8 +59,22 @@ def _made(params: TransformParams, samples: torch.Tensor, draws: Draws, partners
 
 
 def _fits(params: TransformParams, shape: tuple[int, ...]) -> bool:
-    """Colours cannot be asked of pictures that have none."""
-    return shape[0] == 3 or not (getattr(params, "saturation", 0) or getattr(params, "hue_degrees", 0))
+    """Colours cannot be asked of pictures that have none, nor words of pictures at all."""
+    try:
+        params.build(shape)
+    except BadInputError:
+        return False
+    return True
+
+
+def _fitting() -> list[Any]:
+    """Every example with every shape that it takes."""
+    return [
+        pytest.param(*example.values, shape, id=f"{example.id}-{'x'.join(map(str, shape))}")
+        for example in _examples()
+        for shape in SHAPES
+        if _fits(example.values[0], shape)
+    ]
 
 
 def test_every_transform_gives_an_example_of_its_params() -> None:
@@ -61,11 +84,9 @@ def test_every_transform_gives_an_example_of_its_params() -> None:
     assert not without
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("params", _examples())
+@pytest.mark.parametrize(("params", "shape"), _fitting())
 def test_samples_in_samples_out(params: TransformParams, shape: tuple[int, ...]) -> None:
     """uint8 [B, *S] comes back as uint8 [B, *S], and what went in is untouched."""
-    shape = shape if _fits(params, shape) else (3, *shape[1:])
     samples, partners = _samples(shape), _samples(shape, seed=1)
     before = samples.clone(), partners.clone()
 
@@ -77,11 +98,9 @@ def test_samples_in_samples_out(params: TransformParams, shape: tuple[int, ...])
     assert not torch.equal(made, samples)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("params", _examples())
+@pytest.mark.parametrize(("params", "shape"), _fitting())
 def test_a_row_does_not_depend_on_the_others(params: TransformParams, shape: tuple[int, ...]) -> None:
     """A sample's view is the same alone as among others."""
-    shape = shape if _fits(params, shape) else (3, *shape[1:])
     samples, partners = _samples(shape), _samples(shape, seed=1)
 
     together = _made(params, samples, _draws(slice(None)), partners)
@@ -90,12 +109,18 @@ def test_a_row_does_not_depend_on_the_others(params: TransformParams, shape: tup
     assert torch.equal(together, torch.cat(alone))
 
 
-@pytest.mark.parametrize("params", _examples())
-def test_no_rows_give_no_rows(params: TransformParams) -> None:
+@pytest.mark.parametrize(("params", "shape"), _fitting())
+def test_no_rows_give_no_rows(params: TransformParams, shape: tuple[int, ...]) -> None:
     """An empty batch is nothing special."""
-    nothing = _samples((3, 9, 7))[:0]
+    nothing = _samples(shape)[:0]
 
-    assert _made(params, nothing, _draws([]), nothing).shape == (0, 3, 9, 7)
+    assert _made(params, nothing, _draws([]), nothing).shape == (0, *shape)
+
+
+@pytest.mark.parametrize("params", _examples())
+def test_every_example_takes_some_shape(params: TransformParams) -> None:
+    """One at least of those above."""
+    assert any(_fits(params, shape) for shape in SHAPES)
 
 
 @pytest.mark.parametrize("params", _examples())
