@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from components.contracts import Objective, ObjectiveParams, ObjectiveSpec
+from components.schedules import Scheduled, Within
 
 
 class Params(ObjectiveParams):
     """Ba and Caruana, "Do deep nets really need to be deep?" (NeurIPS 2014); Kim et al. (IJCAI 2021)."""
 
     name: Literal["mse_logits"] = "mse_logits"
+    weight: Annotated[Scheduled, Within(ge=0)] = Field(
+        0.1, description="factor of the distillation part, whose size is that of squared logits"
+    )
     centre: bool = Field(
         False, description="subtract each row's mean from both sides, since softmax does not see a constant"
     )

@@ -109,7 +109,12 @@ def test_a_closed_form_is_what_autograd_finds(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)], ids=str)
-@given(count=st.integers(0, 9), unlabelled=st.integers(0, 9), scale=st.floats(0, 10), seed=st.integers(0, 2**32))
+@given(
+    count=st.integers(0, 9),
+    unlabelled=st.integers(0, 9),
+    scale=st.just(0.0) | st.floats(1e-3, 10),
+    seed=st.integers(0, 2**32),
+)
 @settings(max_examples=20)
 def test_a_closed_form_holds_for_any_logits(
     name: str, dtype: torch.dtype, tolerance: float, count: int, unlabelled: int, scale: float, seed: int

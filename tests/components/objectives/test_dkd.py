@@ -43,7 +43,7 @@ def test_the_others_do_not_see_the_target(seed: int, shift: float) -> None:
 
 @given(seed=st.integers(0, 2**32), temperature=st.floats(0.5, 20))
 def test_both_parts_are_kd_when_the_others_weigh_what_the_teacher_leaves_them(seed: int, temperature: float) -> None:
-    """KL = TCKD + (1 - p) NCKD, p the teacher's softened probability of the label: equation 7 of the paper."""
+    """KL = TCKD + (1 - p) NCKD, p the teacher's softened probability of the label (Zhao et al. 2022)."""
     student, teacher = signals(seed, 6, dtype=torch.float64)
     rows, t = batch(6), {"temperature": temperature}
     left = 1 - (teacher.logits / temperature).softmax(1).gather(1, rows.labels.unsqueeze(1)).squeeze(1)
