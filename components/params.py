@@ -236,6 +236,11 @@ class ViewParams(Frozen):
     transforms: tuple[TransformChoice, ...] = Field((), description="in order; none: the sample itself")
     first_is_identity: bool = Field(True, description="view 0 is the sample itself")
 
+    @property
+    def mixes(self) -> bool:
+        """Whether a view also shows another sample."""
+        return any(isinstance(step, MixingParams) for step in self.transforms)
+
     @model_validator(mode="after")
     def _views_differ(self) -> ViewParams:
         if self.count > 1 and not self.transforms:
@@ -289,6 +294,12 @@ class TeacherParams(Frozen):
     model: ModelChoice = Field(description="the teacher's architecture; with kind: mlflow, the program brings its own")
     train: TrainParams = Field(default_factory=TrainParams, description="how the teacher is trained, with kind: train")
     views: ViewParams = Field(default_factory=ViewParams, description="augmentations of the teacher's own training")
+    folds: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="K: further K teachers, each trained without one fold, speak about the training samples; 1: the teacher",
+    )
     floor: Mapping[str, float] = Field(
         default_factory=dict,
         description="metric: what the teacher must reach on validation before it may teach, in the metric's direction",
@@ -544,8 +555,20 @@ def _contradictions(params: Params) -> Iterator[str]:
         yield "student.model is the teacher's own model: there is nothing to make smaller"
     if params.student.labels.by == "index" and params.student.labels.file is None and params.data.split.by != "index":
         yield "student.labels names no file, and data.split has none either: set student.labels.file"
-    if params.teacher.source.kind != "train" and params.teacher.train != TrainParams():
-        yield f"teacher.train is set, but teacher.source.kind is {params.teacher.source.kind!r}: nothing would be trained"
+    yield from _teacher_contradictions(params.teacher)
+    if params.teacher.folds > 1 and "features" in params.student.objective.needs:
+        yield (
+            f"student.objective {params.student.objective.name} needs the features of one live teacher, and teacher.folds "
+            f"is {params.teacher.folds}: set it to 1, or choose an objective of logits"
+        )
+
+
+def _teacher_contradictions(teacher: TeacherParams) -> Iterator[str]:
+    kind = teacher.source.kind
+    if kind != "train" and teacher.train != TrainParams():
+        yield f"teacher.train is set, but teacher.source.kind is {kind!r}: nothing would be trained"
+    if kind != "train" and teacher.folds > 1:
+        yield f"teacher.folds is {teacher.folds}, but teacher.source.kind is {kind!r}: only what is trained here has folds"
 
 
 def _unknown_metrics(params: Params) -> Iterator[str]:

@@ -230,17 +230,20 @@ class ViewBank:
         *,
         limit_bytes: int,
         rows: NDArray[np.int64] | None = None,
+        groups: NDArray[np.int64] | None = None,
     ) -> None:
         """uint8 or float32 [N, *S], and uint8 [*, 16] of the whole data set; *limit_bytes* bounds the prepared views.
 
         *rows* [N] are the samples' rows in the data set; the samples are the whole set if they are not given.
-        Partners are drawn among the samples, so two banks give the same mixed views only if they hold the same ones.
+        Partners are drawn among the samples, so two banks give the same mixed views only if they hold the same ones;
+        with *groups* [N] among those of the same number.
         """
         _check_samples(samples, sample_ids, len(samples) if rows is None else len(rows))
         self.params = params
         self.samples = samples
         self.sample_ids = sample_ids
         self._rows, self._places = _both_ways(rows, samples.device)
+        self._groups = None if groups is None else _Groups.of(groups, samples.device)
         self._steps = _Steps(params, tuple(samples.shape[1:]), whole_numbers=not samples.is_floating_point())
         self._prepared: dict[int, Tensor] = {}
         self._whole_draws: ViewDraws | None = None
@@ -278,8 +281,9 @@ class ViewBank:
         view %= self.params.count
         if not self.mixes or self._is_identity(view):
             return None
-        draws = self._draws(self._places_of(rows), view).within(self._steps.mixing_scope)
-        partners = self._partners(draws)
+        places = self._places_of(rows)
+        draws = self._draws(places, view).within(self._steps.mixing_scope)
+        partners = self._partners(places, draws)
         rows_of_partners = partners if self._rows is None else self._rows.index_select(0, partners)
         return Mixture(rows_of_partners, self._steps.mixing.shares(draws))
 
@@ -301,9 +305,11 @@ class ViewBank:
             self._drawn = {}
         return _SomeDraws(self._whole_draws, places, self._drawn)
 
-    def _partners(self, draws: Draws) -> Tensor:
-        """Places of the partners; [B]."""
-        return draws.integers(0, self.num_samples - 1, word=PARTNER_WORD)
+    def _partners(self, places: Tensor, draws: Draws) -> Tensor:
+        """Places of the partners of the samples at *places*; [B] -> [B]."""
+        if self._groups is None:
+            return draws.integers(0, self.num_samples - 1, word=PARTNER_WORD)
+        return self._groups.partners(places, draws.integers(0, 2**32 - 1, word=PARTNER_WORD))
 
     def _some(self, places: Tensor, view: int) -> Tensor:
         draws = self._draws(places, view)
@@ -311,7 +317,7 @@ class ViewBank:
         if not self.mixes:
             return samples
         mixing = draws.within(self._steps.mixing_scope)
-        partners = self._partners(mixing)
+        partners = self._partners(places, mixing)
         return self._steps.mixing(samples, self._alone(partners, self._draws(partners, view)), mixing)
 
     def _alone(self, places: Tensor, draws: _SomeDraws) -> Tensor:
@@ -330,7 +336,7 @@ class ViewBank:
 
         def mixed(places: Tensor) -> Tensor:
             draws = self._draws(places, view).within(self._steps.mixing_scope)
-            partners = alone.index_select(0, self._partners(draws))
+            partners = alone.index_select(0, self._partners(places, draws))
             return self._steps.mixing(alone.index_select(0, places), partners, draws)
 
         return self._in_parts(mixed)
@@ -344,6 +350,32 @@ class ViewBank:
         for places in torch.arange(self.num_samples, device=self.samples.device).split(step):
             whole[places[0] : places[-1] + 1] = make(places)
         return whole
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """Which samples may be mixed with which."""
+
+    members: Tensor
+    """[N]: places, group after group."""
+    first: Tensor
+    """[N]: where in *members* the group of the sample at each place begins."""
+    size: Tensor
+    """[N]: of that group."""
+
+    @classmethod
+    def of(cls, groups: NDArray[np.int64], device: torch.device) -> _Groups:
+        import torch
+
+        _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        firsts = np.cumsum(sizes) - sizes
+        arrays = (np.argsort(inverse, kind="stable"), firsts[inverse], sizes[inverse])
+        return cls(*(torch.from_numpy(array.astype(np.int64)).to(device) for array in arrays))
+
+    def partners(self, places: Tensor, words: Tensor) -> Tensor:
+        """One of the same group, by multiply-shift as in `ViewDraws.integers`; int64 [B] twice -> [B]."""
+        drawn = (words * self.size.index_select(0, places)) >> int(WORD_BITS)
+        return self.members.index_select(0, self.first.index_select(0, places) + drawn)
 
 
 def _both_ways(rows: NDArray[np.int64] | None, device: torch.device) -> tuple[Tensor | None, Tensor | None]:

@@ -58,7 +58,10 @@ def run(params: ParamsFile = DEFAULT_PARAMS, set_: Overrides = None, data_rev: D
 @app.command(rich_help_panel="Work")
 def stage(
     name: Annotated[
-        str, typer.Argument(help="data, validate, teacher, soft_targets, baseline, student, evaluate or export.")
+        str,
+        typer.Argument(
+            help="data, validate, teacher, fold_teachers, soft_targets, baseline, student, evaluate or export."
+        ),
     ],
     params: ParamsFile = DEFAULT_PARAMS,
     set_: Overrides = None,

@@ -19,7 +19,7 @@ from flows.run import Run, code_version, open_run
 if TYPE_CHECKING:
     from rich.table import Table
 
-STEPS = ("data", "validate", "teacher", "soft_targets", "baseline", "student", "evaluate")
+STEPS = ("data", "validate", "teacher", "fold_teachers", "soft_targets", "baseline", "student", "evaluate")
 ARMS = {"teacher": "teacher", "baseline": "hard-label student", "student": "distilled student"}
 
 

@@ -38,7 +38,7 @@ def hard_label_set(data: PackedData, student: TrainingSet) -> TrainingSet:
 
     if is_labelled(student.labels[student.rows]).any():
         return student
-    return TrainingSet(data.labelled_rows("train"), np.array(data.labels), student.num_drawn)
+    return TrainingSet(data.labelled_rows("train"), np.array(data.labels), student.num_drawn, student.folds)
 
 
 def _refuse_missing_transfer(data: PackedData, chosen: RowChoice) -> None:

@@ -25,6 +25,8 @@ class TrainingSet:
     """Of one LabelKind and the whole data set; none where it is hidden, too."""
     num_drawn: int
     """Rows that an epoch consists of."""
+    folds: NDArray[np.int64] | None = None
+    """[N of the data set]; where there are any, views mix samples of one fold only."""
 
     def facts(self) -> dict[str, Any]:
         """What decides a training on these rows, JSON-able, for a key."""
@@ -35,6 +37,7 @@ class TrainingSet:
             "num_drawn": self.num_drawn,
             "rows_sha256": _sha256(self.rows),
             "labels_sha256": _sha256(labels),
+            **({} if self.folds is None else {"folds_sha256": _sha256(self.folds[self.rows])}),
         }
 
 

@@ -107,14 +107,15 @@ def _candidates(store: Store, key: Key, fingerprint: Mapping[str, Any]) -> Itera
         manifest = store.storage.manifest(key.kind, other)
         if manifest is None or other == key.digest or dict(manifest.fingerprint) != dict(fingerprint):
             continue
-        if _without_inputs(manifest.fields) == _without_inputs(key.fields):
+        if _but_for_the_data(manifest.fields) == _but_for_the_data(key.fields):
             found = store.find(key.kind, other)
             if found is not None:
                 yield found
 
 
-def _without_inputs(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name != "inputs"}
+def _but_for_the_data(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the data and teacher, which are looked at by themselves, and the rows that were asked about."""
+    return {name: value for name, value in fields.items() if name not in {"inputs", "facts"}}
 
 
 def _speaks_alike(folder: Path, teacher_model: str, class_names: tuple[str, ...]) -> bool:

@@ -26,6 +26,8 @@ class Identity(Frozen):
     """What must be the same for a student to learn from these rows."""
 
     teacher_digest: str
+    fold_teachers_digest: str = ""
+    """Of the fold map and all of its teachers; empty where one teacher speaks about all samples."""
     data_digest: str
     view_spec: Mapping[str, Any]
     """ViewParams, as plain data."""

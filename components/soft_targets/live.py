@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from components.soft_targets.teacher_pass import Teacher, ask
+from components.soft_targets.teacher_pass import Panel, Teacher, ask_about
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -24,7 +23,7 @@ class LiveTeacher:
     of a row in its batch.
     """
 
-    teacher: Teacher
+    teacher: Teacher | Panel
     """In the precision that is wanted, and in eval mode."""
     views: Views
     """The student's own."""
@@ -38,9 +37,7 @@ class LiveTeacher:
         """Logits of view *view* of data set rows; int64 [B] -> float32 [B, C] in host memory."""
         import torch
 
-        samples = self.views.batch(torch.from_numpy(places), view)
-        parts = [ask(self.teacher, part, self.batch_size) for part in samples.split(self.batch_size)]
-        return torch.from_numpy(np.concatenate(parts))
+        return torch.from_numpy(ask_about(self.teacher, self.views, places, view, self.batch_size))
 
     def expect(self, places: NDArray[np.int64], view: int) -> None:
         """Nothing can be fetched ahead."""

@@ -11,14 +11,14 @@ from components.contracts import UNLABELLED
 from components.evaluation import metrics
 from components.soft_targets.codec import codec_named, decode
 from components.soft_targets.error import kl_rows, measure
-from components.soft_targets.teacher_pass import ask
+from components.soft_targets.teacher_pass import ask_about
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from components.params import SoftTargetParams
     from components.soft_targets.reader import SoftTargets
-    from components.soft_targets.teacher_pass import Teacher
+    from components.soft_targets.teacher_pass import Panel, Teacher
     from components.views import ViewBank
 
 LIVE_ROWS = 256
@@ -29,7 +29,7 @@ def quality(
     targets: SoftTargets,
     *,
     labels: NDArray[np.int64],
-    teacher: Teacher,
+    teacher: Teacher | Panel,
     bank: ViewBank,
     params: SoftTargetParams,
     seed: int = 0,
@@ -97,13 +97,13 @@ def _entropy_rows(logits: NDArray[np.float32], temperature: float) -> NDArray[np
 
 
 def _asked_again(
-    targets: SoftTargets, teacher: Teacher, bank: ViewBank, params: SoftTargetParams, places: NDArray[np.int64]
+    targets: SoftTargets, teacher: Teacher | Panel, bank: ViewBank, params: SoftTargetParams, places: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """What the teacher says now about rows at *places*, ascending; [n, C]."""
     views, samples = np.divmod(places, len(targets.rows))
     return np.concatenate(
         [
-            _live(teacher, bank, targets.rows[samples[views == view]], int(view), params.batch_size)
+            ask_about(teacher, bank, targets.rows[samples[views == view]], int(view), params.batch_size)
             for view in np.unique(views)
         ]
     )
@@ -148,10 +148,3 @@ def _some_places(num_rows: int, seed: int) -> NDArray[np.int64]:
 
 def _decoded_at(targets: SoftTargets, flat: NDArray[np.int64]) -> NDArray[np.float32]:
     return decode(codec_named(targets.header.codec), targets.stored[flat], targets.num_classes)
-
-
-def _live(teacher: Teacher, bank: ViewBank, rows: NDArray[np.int64], view: int, batch_size: int) -> NDArray[np.float32]:
-    import torch
-
-    parts = [torch.from_numpy(rows[start : start + batch_size]) for start in range(0, len(rows), batch_size)]
-    return np.concatenate([ask(teacher, bank.batch(part, view), batch_size) for part in parts])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -24,6 +24,54 @@ if TYPE_CHECKING:
 
 Teacher = Callable[["Tensor"], "Tensor"]
 """uint8 [B, *S] -> [B, C], on whatever device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Several teachers, each of which speaks about its own rows."""
+
+    teachers: tuple[Teacher, ...]
+    speaker: NDArray[np.int64] | None = None
+    """[N of the data set]: which of *teachers* speaks about each row; None: the first about all."""
+
+    def shares(self, rows: NDArray[np.int64]) -> Iterator[tuple[Teacher, NDArray[np.int64]]]:
+        """Each teacher that speaks about any of *rows* [n], with the places of these in *rows*, ascending."""
+        if self.speaker is None:
+            yield self.teachers[0], np.arange(len(rows))
+            return
+        speaking = self.speaker[rows]
+        for index in np.unique(speaking).tolist():
+            yield self.teachers[index], np.flatnonzero(speaking == index)
+
+
+def as_panel(teacher: Teacher | Panel) -> Panel:
+    return teacher if isinstance(teacher, Panel) else Panel((teacher,))
+
+
+class Views(Protocol):
+    """Makes views of samples, such as `views.ViewBank`."""
+
+    def batch(self, rows: Tensor, view: int) -> Tensor:
+        """Rows of the data set, int64 [B] -> uint8 [B, *S]."""
+        ...
+
+
+def ask_about(
+    teacher: Teacher | Panel, views: Views, rows: NDArray[np.int64], view: int, batch_size: int
+) -> NDArray[np.float32]:
+    """What each row's own teacher says about *view* of it, in padded batches; int64 [n], n >= 1 -> [n, C]."""
+    import torch
+
+    said: list[NDArray[np.float32]] = []
+    places: list[NDArray[np.int64]] = []
+    for speaker, share in as_panel(teacher).shares(rows):
+        for start in range(0, len(share), batch_size):
+            places.append(share[start : start + batch_size])
+            said.append(ask(speaker, views.batch(torch.from_numpy(rows[places[-1]]), view), batch_size))
+    logits = np.concatenate(said)
+    ordered = np.empty_like(logits)
+    ordered[np.concatenate(places)] = logits
+    return ordered
 
 
 def ask(teacher: Teacher, samples: Tensor, batch_size: int) -> NDArray[np.float32]:
@@ -43,7 +91,7 @@ def ask(teacher: Teacher, samples: Tensor, batch_size: int) -> NDArray[np.float3
 class TeacherPass:
     """One teacher, V views of N samples: V * N *places*, where place v * N + n is view v of the sample at rows[n]."""
 
-    teacher: Teacher
+    teacher: Teacher | Panel
     bank: ViewBank
     rows: NDArray[np.int64]
     """[N]: rows of the bank."""
@@ -95,16 +143,17 @@ class TeacherPass:
         """
         started = time.perf_counter()
         said = np.empty((len(places), self.num_classes), dtype=np.float32)
-        for start in range(0, len(places), self.params.batch_size):
-            self.progress.check()
-            part = slice(start, start + self.params.batch_size)
-            said[part] = self._asked(places[part])
+        for teacher, share in as_panel(self.teacher).shares(self.rows[places % len(self.rows)]):
+            for start in range(0, len(share), self.params.batch_size):
+                self.progress.check()
+                part = share[start : start + self.params.batch_size]
+                said[part] = self._asked(teacher, places[part])
         self.rows_asked += len(places)
         self.seconds += time.perf_counter() - started
         return said
 
-    def _asked(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        logits = ask(self.teacher, self._samples(places), self.params.batch_size)
+    def _asked(self, teacher: Teacher, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        logits = ask(teacher, self._samples(places), self.params.batch_size)
         if logits.shape != (len(places), self.num_classes):
             raise BadInputError(
                 f"the teacher gives logits {list(logits.shape[1:])} a sample, and the data has {self.num_classes} classes"

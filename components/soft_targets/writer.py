@@ -19,7 +19,7 @@ from components.soft_targets.codec import EXACT, codec_named
 from components.soft_targets.error import ErrorMeter
 from components.soft_targets.header import LOGITS, ROWS, SAMPLE_IDS, Candidate, Header, Identity, write_header
 from components.soft_targets.sources import Committed, Copied, Source, blocks
-from components.soft_targets.teacher_pass import Teacher, TeacherPass
+from components.soft_targets.teacher_pass import Panel, Teacher, TeacherPass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,7 +76,7 @@ class Written:
 
 def write_soft_targets(
     *,
-    teacher: Teacher,
+    teacher: Teacher | Panel,
     bank: ViewBank,
     rows: NDArray[np.int64],
     num_views: int,
@@ -85,7 +85,7 @@ def write_soft_targets(
     out: Path,
     work: Path,
     progress: Progress,
-    exact: Teacher | None = None,
+    exact: Teacher | Panel | None = None,
     earlier: Sequence[Earlier] = (),
     workers: Workers | None = None,
     teacher_model: str = "",
@@ -178,7 +178,7 @@ class _Making:
         self.written = Written(num_samples=len(self.asked.rows))
         self._asked_now = np.zeros(self.asked.num_places, dtype=np.bool_)
 
-    def choose(self, exact: Teacher | None) -> _Choice:
+    def choose(self, exact: Teacher | Panel | None) -> _Choice:
         """Make the sample and choose the codec on it; also what low precision costs, which is refused before the rest."""
         params = self.asked.params
         spans = [self.asked.span(chunk) for chunk in sample_chunks(self.asked.num_chunks, params.rows_per_chunk)]
@@ -234,7 +234,7 @@ class _Making:
     def _sample_logits(self) -> Iterator[NDArray[np.float32]]:
         return (_as_logits(source.read(slice(None)), self.asked.num_classes) for source in self._sample)
 
-    def _low_precision(self, exact: Teacher) -> ErrorTable:
+    def _low_precision(self, exact: Teacher | Panel) -> ErrorTable:
         """KL of the sample to the teacher in fp32; SoftTargetsRefusedError beyond max_kl."""
         params = self.asked.params
         truth, meter = replace(self.asked, teacher=exact, rows_asked=0, seconds=0.0), ErrorMeter(params.temperatures)

@@ -57,7 +57,9 @@ def fit(
     device = torch.device(device_name(ctx.settings))
     spec = with_learned(model, data)
     module = initialised(model, spec, seed=seed)
-    bank = training_bank(data, taught.rows, views, device=device, limit_bytes=ctx.settings.view_bank_bytes)
+    bank = training_bank(
+        data, taught.rows, views, device=device, limit_bytes=ctx.settings.view_bank_bytes, folds=taught.folds
+    )
     if check_views:
         check_views(bank)
     if isinstance(module, Remembers):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from components.steps.step import Step
 
-ORDER = ("data", "validate", "teacher", "soft_targets", "baseline", "student", "evaluate", "export")
+ORDER = ("data", "validate", "teacher", "fold_teachers", "soft_targets", "baseline", "student", "evaluate", "export")
 
 
 def load_step(name: str) -> Step:

@@ -13,6 +13,7 @@ from components.contracts import Progress
 from components.errors import BadInputError
 from components.params import Params, SoftTargetParams, ViewParams
 from components.settings import Settings
+from components.steps.speakers import fold_digest, folds_of, speakers, speakers_digest
 from components.steps.step import Step, StepContext
 from components.steps.training_rows import as_resolved, resolve_rows, students_set
 
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from components.data.packed import PackedData
+    from components.data.training_set import TrainingSet
     from components.soft_targets.earlier import Earlier
     from components.soft_targets.header import Identity
-    from components.soft_targets.teacher_pass import Teacher, TeacherPass
+    from components.soft_targets.teacher_pass import Panel, Teacher, TeacherPass
     from components.soft_targets.writer import Workers
     from components.views import ViewBank
 
@@ -40,16 +42,17 @@ def views_asked(params: Params) -> ViewParams:
     return ViewParams() if params.student.allow_mismatched_views else params.student.views
 
 
-def identity_of(data: Artifact, teacher: Artifact, params: Params) -> Identity:
-    """What soft targets must be of for this data, teacher and views."""
+def identity_of(inputs: Mapping[str, Artifact], params: Params) -> Identity:
+    """What soft targets must be of for this data, teacher, folds and views."""
     from components.data.packed import open_packed
     from components.soft_targets.header import Identity
 
     return Identity(
-        teacher_digest=teacher.digest,
-        data_digest=data.digest,
+        teacher_digest=inputs["teacher"].digest,
+        fold_teachers_digest=fold_digest(inputs),
+        data_digest=inputs["data"].digest,
         view_spec=views_asked(params).model_dump(mode="json"),
-        class_names=open_packed(data).spec.class_names,
+        class_names=open_packed(inputs["data"]).spec.class_names,
     )
 
 
@@ -60,7 +63,6 @@ def run(ctx: StepContext) -> None:
     """
     from components.artifacts.fingerprint import fingerprint
     from components.data.packed import open_packed
-    from components.saved_models import model_digest
     from components.soft_targets.header import QUALITY, QUALITY_ROWS
     from components.soft_targets.pixels import VIEW_PIXELS, view_pixels
     from components.soft_targets.quality import quality
@@ -68,9 +70,9 @@ def run(ctx: StepContext) -> None:
     from components.soft_targets.writer import write_soft_targets
 
     chosen, machine = ctx.params.soft_targets, fingerprint(ctx.settings)
-    fast, exact = teachers(ctx.inputs["teacher"], chosen, ctx.settings)
-    rows = as_resolved(students_set(ctx.inputs["data"], ctx.params), ctx).rows
-    asked = teacher_pass(ctx.inputs, ctx.params, rows=rows, teacher=fast, progress=ctx.progress, fingerprint=machine)
+    fast, exact = teachers(ctx.inputs, chosen, ctx.settings)
+    taught = as_resolved(students_set(ctx.inputs["data"], ctx.params), ctx)
+    asked = teacher_pass(ctx.inputs, ctx.params, taught, teacher=fast, progress=ctx.progress, fingerprint=machine)
     with _workers(ctx, machine) as workers:
         written = write_soft_targets(
             teacher=fast,
@@ -85,7 +87,7 @@ def run(ctx: StepContext) -> None:
             progress=ctx.progress,
             earlier=_earlier(ctx, asked, machine),
             workers=workers,
-            teacher_model=model_digest(ctx.inputs["teacher"]),
+            teacher_model=speakers_digest(ctx.inputs),
             fingerprint=machine,
         )
     write_json(ctx.out / VIEW_PIXELS, view_pixels(asked.bank, asked.rows, asked.num_views))
@@ -99,40 +101,49 @@ def run(ctx: StepContext) -> None:
 def teacher_pass(
     inputs: Mapping[str, Artifact],
     params: Params,
+    taught: TrainingSet,
     *,
-    rows: NDArray[np.int64],
-    teacher: Teacher,
+    teacher: Teacher | Panel,
     progress: Progress,
     fingerprint: Mapping[str, Any],
 ) -> TeacherPass:
-    """What the teacher is asked: every view of every one of the student's *rows*."""
+    """What the teacher is asked: every view of every sample that the student is *taught*."""
     from components.data.packed import open_packed
     from components.soft_targets.teacher_pass import TeacherPass
 
     data, views = open_packed(inputs["data"]), views_asked(params)
+    folds = folds_of(inputs)
     return TeacherPass(
         teacher=teacher,
-        bank=_bank(data, rows, views),
-        rows=rows,
+        bank=bank_of(data, taught.rows, views, folds),
+        rows=taught.rows,
         num_views=views.count,
-        identity=identity_of(inputs["data"], inputs["teacher"], params),
+        identity=identity_of(inputs, params),
         params=params.soft_targets,
         progress=progress,
         fingerprint=fingerprint,
     )
 
 
-def _bank(data: PackedData, rows: NDArray[np.int64], views: ViewParams) -> ViewBank:
+def bank_of(data: PackedData, rows: NDArray[np.int64], views: ViewParams, folds: NDArray[np.int64] | None) -> ViewBank:
     """Nothing prepared ahead, since each view is read once."""
     import torch
 
     from components.steps.banks import training_bank
 
-    return training_bank(data, rows, views, device=torch.device("cpu"), limit_bytes=0)
+    return training_bank(data, rows, views, device=torch.device("cpu"), limit_bytes=0, folds=folds)
 
 
-def teachers(teacher: Artifact, params: SoftTargetParams, settings: Settings) -> tuple[Teacher, Teacher]:
-    """The teacher as it is asked, and in fp32 and the plain memory format as the truth to compare with."""
+def teachers(inputs: Mapping[str, Artifact], params: SoftTargetParams, settings: Settings) -> tuple[Panel, Panel]:
+    """All who speak as they are asked, and in fp32 and the plain memory format as the truth to compare with."""
+    from components.soft_targets.teacher_pass import Panel
+
+    speaking, of_row = speakers(inputs)
+    fast, exact = zip(*(_ways_to_ask(teacher, params, settings) for teacher in speaking), strict=True)
+    return Panel(fast, of_row), Panel(exact, of_row)
+
+
+def _ways_to_ask(teacher: Artifact, params: SoftTargetParams, settings: Settings) -> tuple[Teacher, Teacher]:
     import torch
 
     from components.artifacts.fingerprint import device_name
@@ -188,7 +199,6 @@ def _workers(ctx: StepContext, fingerprint: Mapping[str, Any]) -> Iterator[Worke
 
 def _earlier(ctx: StepContext, asked: TeacherPass, fingerprint: Mapping[str, Any]) -> list[Earlier]:
     """A damaged copy of this very result, and the soft targets of another version of the data."""
-    from components.saved_models import model_digest
     from components.soft_targets.earlier import donor, salvaged
 
     if ctx.key is None or ctx.store is None:
@@ -200,7 +210,7 @@ def _earlier(ctx: StepContext, asked: TeacherPass, fingerprint: Mapping[str, Any
         another = donor(
             ctx.store,
             ctx.key,
-            teacher_model=model_digest(ctx.inputs["teacher"]),
+            teacher_model=speakers_digest(ctx.inputs),
             class_names=asked.identity.class_names,
             sample_ids=asked.bank.sample_ids[asked.rows],
             fingerprint=fingerprint,
@@ -227,7 +237,7 @@ def code_modules(params: Params) -> Sequence[str]:
 STEP = Step(
     name="soft_targets",
     title="ask the teacher for soft targets",
-    inputs=("data", "teacher"),
+    inputs=("data", "teacher", "fold_teachers"),
     reads=reads,
     run=run,
     libraries=("torch", "numpy"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def check_live(
     store: Store, found: Sequence[Entry], entry: Entry, *, num_rows: int, seed: int, progress: Progress
 ) -> Rechecked:
-    """Recompute *num_rows* random rows of the soft targets *entry*; their teacher and data are among *found*.
+    """Recompute *num_rows* random rows of the soft targets *entry*; their teachers and data are among *found*.
 
     StoreError: teacher or data are gone. ArtifactDamagedError: one of the three is damaged.
     """
@@ -30,7 +30,7 @@ def check_live(
     from components.soft_targets.recheck import recheck, sample_places
 
     targets = SoftTargets.open(_whole(store, entry))
-    inputs = {kind: _input(store, found, entry, kind) for kind in ("data", "teacher")}
+    inputs = {kind: _input(store, found, entry, kind) for kind in entry.inputs}
     return recheck(
         targets, _teacher_pass(store, entry, targets, inputs, progress), sample_places(targets.header, num_rows, seed)
     )
@@ -62,17 +62,17 @@ def _teacher_pass(
     from components.data.packed import open_packed
     from components.params import SoftTargetParams, ViewParams
     from components.soft_targets.teacher_pass import TeacherPass
-    from components.steps.banks import training_bank
-    from components.steps.soft_targets import teachers
+    from components.steps.soft_targets import bank_of, teachers
+    from components.steps.speakers import folds_of
 
     assert entry.manifest is not None
     torch.set_num_threads(num_threads(store.settings))
     params = SoftTargetParams.model_validate(entry.manifest.fields["params"]["soft_targets"])
     views = ViewParams.model_validate(entry.manifest.fields["params"]["views"])
-    teacher, _ = teachers(inputs["teacher"], params, store.settings)
+    teacher, _ = teachers(inputs, params, store.settings)
     return TeacherPass(
         teacher=teacher,
-        bank=training_bank(open_packed(inputs["data"]), targets.rows, views, device=torch.device("cpu"), limit_bytes=0),
+        bank=bank_of(open_packed(inputs["data"]), targets.rows, views, folds_of(inputs)),
         rows=targets.rows,
         num_views=targets.num_views,
         identity=targets.header.identity,

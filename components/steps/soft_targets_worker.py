@@ -36,7 +36,7 @@ def job_of(
     return {
         "params": params.model_dump(mode="json"),
         "settings": settings.model_dump(mode="json", include=GIVEN_SETTINGS),
-        "inputs": {name: _described(inputs[name]) for name in ("data", "teacher")},
+        "inputs": {name: _described(inputs[name]) for name in ("data", "teacher", "fold_teachers")},
         "fingerprint": dict(fingerprint),
     }
 
@@ -76,9 +76,9 @@ def _teacher_pass(job: Mapping[str, Any]) -> TeacherPass:
     params, settings = Params.model_validate(job["params"]), Settings(**job["settings"])
     inputs = {name: Artifact(**{**fields, "root": Path(fields["root"])}) for name, fields in job["inputs"].items()}
     torch.set_num_threads(num_threads(settings))
-    fast, _ = teachers(inputs["teacher"], params.soft_targets, settings)
-    rows = students_set(inputs["data"], params).rows
-    return teacher_pass(inputs, params, rows=rows, teacher=fast, progress=NoProgress(), fingerprint=job["fingerprint"])
+    fast, _ = teachers(inputs, params.soft_targets, settings)
+    taught = students_set(inputs["data"], params)
+    return teacher_pass(inputs, params, taught, teacher=fast, progress=NoProgress(), fingerprint=job["fingerprint"])
 
 
 def _compute(asked: TeacherPass, request: Mapping[str, Any]) -> float:

@@ -10,6 +10,7 @@ from components import plugins
 from components.params import Params
 from components.steps import fitting
 from components.steps.lesson import FEATURES, Lesson, make_lesson
+from components.steps.speakers import fold_digest
 from components.steps.step import Step, StepContext
 from components.steps.training_rows import as_resolved, resolve_student, students_set
 
@@ -94,6 +95,7 @@ def _soft_targets(ctx: StepContext, spec: DataSpec) -> SoftTargets:
     student, found = ctx.params.student, SoftTargets.open(ctx.inputs["soft_targets"])
     wanted = Identity(
         teacher_digest=ctx.inputs["teacher"].digest,
+        fold_teachers_digest=fold_digest(ctx.inputs),
         data_digest=ctx.inputs["data"].digest,
         view_spec=student.views.model_dump(mode="json"),
         class_names=spec.class_names,
@@ -104,15 +106,18 @@ def _soft_targets(ctx: StepContext, spec: DataSpec) -> SoftTargets:
 
 def _refuse_other_pixels(ctx: StepContext, bank: ViewBank) -> None:
     """SoftTargetsRefusedError where the student would see other pixels than the teacher was asked about."""
+    from components.data.packed import open_packed
     from components.soft_targets.pixels import VIEW_PIXELS, refuse_other_pixels
 
+    # Another teacher or other folds would show in the pixels too, and nobody would know why.
+    _soft_targets(ctx, open_packed(ctx.inputs["data"]).spec)
     refuse_other_pixels(bank, ctx.inputs["soft_targets"].read_json(VIEW_PIXELS))
 
 
 STEP = Step(
     name="student",
     title="train the student",
-    inputs=("data", "teacher", "soft_targets"),
+    inputs=("data", "teacher", "fold_teachers", "soft_targets"),
     reads=_reads,
     run=_run,
     libraries=fitting.LIBRARIES,

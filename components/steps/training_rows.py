@@ -6,6 +6,7 @@ teacher once, as long as the rows stay the same.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,18 @@ from components.params import IndexSplit, Params
 from components.settings import find_local
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from components.artifacts.artifact import Artifact
+    from components.data.packed import PackedData
     from components.data.training_set import TrainingSet
     from components.steps.step import StepContext, World
 
 SET = "student_set"
 """Of the facts."""
+ROWS = ("num_rows", "rows_sha256", "folds_sha256")
+"""What the teacher is asked about depends on."""
 
 
 def students_set(data: Artifact, params: Params) -> TrainingSet:
@@ -28,8 +35,18 @@ def students_set(data: Artifact, params: Params) -> TrainingSet:
     from components.data import student_set
     from components.data.packed import open_packed
 
-    student = params.student
-    return student_set.students_set(open_packed(data), student.rows, student.labels, _labels_file(params))
+    student, packed = params.student, open_packed(data)
+    found = student_set.students_set(packed, student.rows, student.labels, _labels_file(params))
+    return replace(found, folds=_folds_that_mix(packed, params))
+
+
+def _folds_that_mix(data: PackedData, params: Params) -> NDArray[np.int64] | None:
+    """The folds, where they decide which views there are."""
+    from components.data.folds import fold_map
+
+    if params.teacher.folds == 1 or not params.student.views.mixes:
+        return None
+    return fold_map(data, params.teacher.folds)
 
 
 def hard_label_set(data: Artifact, params: Params) -> TrainingSet:
@@ -47,7 +64,7 @@ def resolve_student(world: World) -> Resolved:
 def resolve_rows(world: World) -> Resolved:
     """The rows alone: what the teacher says does not depend on the labels that the student sees."""
     facts = students_set(world.inputs["data"], world.params).facts()
-    return Resolved(facts={SET: {name: facts[name] for name in ("num_rows", "rows_sha256")}})
+    return Resolved(facts={SET: {name: facts[name] for name in ROWS if name in facts}})
 
 
 def resolve_hard_labels(world: World) -> Resolved:

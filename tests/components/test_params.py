@@ -111,6 +111,11 @@ def test_a_problem_of_an_override_names_no_line_of_the_file(file):
             "teacher={model: {name: convnet}, source: {kind: mlflow, uri: 'models:/t/1'}, train: {epochs: 3}}",
             "would be trained",
         ),
+        (
+            "teacher={model: {name: convnet}, source: {kind: mlflow, uri: 'models:/t/1'}, folds: 5}",
+            "teacher.folds is 5, but teacher.source.kind is 'mlflow'",
+        ),
+        ("student.labels={by: index}", "student.labels names no file, and data.split has none either"),
         ("nonsense", "is not of the form section.field=value"),
         ("data.path.deeper=1", "path is not a section"),
         ("student.objective.temperature=.nan", "temperature"),

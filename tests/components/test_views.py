@@ -459,3 +459,43 @@ def test_importing_views_does_not_import_torch() -> None:
     code = f"import sys, components.views, {names}; assert 'torch' not in sys.modules"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_partners_are_of_the_same_group(mixed_bank_of_groups: tuple[ViewBank, np.ndarray]) -> None:
+    """All of them occur; a group of one is mixed with itself; prepared or not, the views are the same bits."""
+    bank, groups = mixed_bank_of_groups
+    everyone = torch.arange(len(groups))
+    prepared = ViewBank(bank.samples, bank.sample_ids, bank.params, limit_bytes=10**9, groups=groups)
+    seen: dict[int, set[int]] = {}
+    for view in range(bank.params.count):
+        mixture = bank.mixture(everyone, view)
+        assert mixture
+        assert (groups[mixture.partners.numpy()] == groups).all()
+        for row, partner in enumerate(mixture.partners.tolist()):
+            seen.setdefault(groups[row], set()).add(partner)
+        assert torch.equal(bank.batch(everyone, view), prepared.batch(everyone, view))
+    assert {group: len(partners) for group, partners in seen.items()} == dict(
+        zip(*np.unique(groups, return_counts=True), strict=True)
+    )
+
+
+def test_one_group_of_all_is_no_group_at_all(mixed_bank_of_groups: tuple[ViewBank, np.ndarray]) -> None:
+    """The same draws, so that soft targets made before there were groups stay true."""
+    bank, groups = mixed_bank_of_groups
+    everyone = torch.arange(len(groups))
+    one, none = (
+        ViewBank(bank.samples, bank.sample_ids, bank.params, limit_bytes=0, groups=given)
+        for given in (np.zeros_like(groups), None)
+    )
+
+    for view in range(bank.params.count):
+        assert torch.equal(one.batch(everyone, view), none.batch(everyone, view))
+
+
+@pytest.fixture
+def mixed_bank_of_groups() -> tuple[ViewBank, np.ndarray]:
+    params = ViewParams.model_validate({"count": 40, "transforms": [{"name": "mixup"}], "first_is_identity": False})
+    samples = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (12, 1, 4, 4), dtype=np.uint8))
+    ids = np.random.default_rng(1).integers(0, 256, (12, 16), dtype=np.uint8)
+    groups = np.array([-1, 0, 1, 0, 1, 1, -1, 0, 3, 1, -1, 0])
+    return ViewBank(samples, ids, params, limit_bytes=0, groups=groups), groups

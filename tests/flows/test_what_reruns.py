@@ -6,7 +6,7 @@ import time
 import pytest
 
 pytestmark = pytest.mark.slow
-ALL = ["data", "validate", "teacher", "soft_targets", "baseline", "student", "evaluate", "export"]
+ALL = ["data", "validate", "teacher", "fold_teachers", "soft_targets", "baseline", "student", "evaluate", "export"]
 STUDENT_ONWARD = ["student", "evaluate", "export"]
 
 

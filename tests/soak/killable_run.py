@@ -27,7 +27,7 @@ from components.data.splits import Splits, sample_ids
 from components.params import Params
 from components.settings import Settings
 from components.soft_targets import choice
-from components.steps import soft_targets, student, teacher
+from components.steps import fold_teachers, soft_targets, student, teacher
 from components.steps.execute import execute
 from components.workloads.image_classification import Params as Workload
 
@@ -67,7 +67,7 @@ def run(folder: str) -> dict[str, Any]:
     settings = Settings(store=folder, num_threads=1)
     store = Store(settings)
     artifacts = {"data": data(store)}
-    for step in (teacher.STEP, soft_targets.STEP, student.STEP):
+    for step in (teacher.STEP, fold_teachers.STEP, soft_targets.STEP, student.STEP):
         outcome = execute(
             step,
             params=PARAMS,

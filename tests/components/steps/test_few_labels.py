@@ -18,7 +18,7 @@ from components.errors import ParamsError, SplitError
 from components.params import Params, load_params
 from components.settings import Settings
 from components.soft_targets.reader import SoftTargets
-from components.steps import baseline, soft_targets, student, teacher
+from components.steps import baseline, fold_teachers, soft_targets, student, teacher
 from components.steps.execute import Outcome, execute
 from components.steps.step import Step
 from components.workloads.image_classification import Params as Workload
@@ -71,7 +71,7 @@ class Runs:
         return outcome
 
     def all(self, chosen: Params) -> Mapping[str, Outcome]:
-        steps = (teacher.STEP, soft_targets.STEP, baseline.STEP, student.STEP)
+        steps = (teacher.STEP, fold_teachers.STEP, soft_targets.STEP, baseline.STEP, student.STEP)
         return {step.name: self(step, chosen) for step in steps}
 
 
@@ -99,7 +99,7 @@ def test_the_number_of_labels_does_not_ask_the_teacher_again(runs: Runs) -> None
     second = runs.all(params(rows="both", labels={"by": "count", "count": 5}))
 
     assert {name: outcome.cached for name, outcome in second.items()} == {
-        "teacher": True, "soft_targets": True, "baseline": False, "student": False,
+        "teacher": True, "fold_teachers": True, "soft_targets": True, "baseline": False, "student": False,
     }  # fmt: skip
     assert first["soft_targets"].artifact.key == second["soft_targets"].artifact.key
 

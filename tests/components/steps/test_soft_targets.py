@@ -89,20 +89,28 @@ def teacher(tmp_path: Path) -> Artifact:
     return teacher_of(tmp_path / "teacher", scale=3.0)
 
 
+def one_fold(data: Artifact) -> Artifact:
+    """What the step before leaves where one teacher speaks about all samples."""
+    root = data.root.parent / "fold_teachers"
+    root.mkdir(exist_ok=True)
+    write_json(root / "folds.json", {"count": 1})
+    return artifact(root, "fold_teachers")
+
+
 def run(chosen: Params, data: Artifact, teacher: Artifact, store: Store, settings: Settings) -> Outcome:
     return execute(
         soft_targets.STEP,
         params=chosen,
         settings=settings,
         store=store,
-        inputs={"data": data, "teacher": teacher},
+        inputs={"data": data, "teacher": teacher, "fold_teachers": one_fold(data)},
         producer="test",
         progress=NoProgress(),
     )
 
 
 def key(chosen: Params, data: Artifact, teacher: Artifact) -> str:
-    inputs = {"data": data, "teacher": teacher}
+    inputs = {"data": data, "teacher": teacher, "fold_teachers": one_fold(data)}
     resolved = soft_targets.STEP.resolve(World(chosen, Settings(), inputs, cast("Store", None)))
     return key_of(soft_targets.STEP, chosen, inputs, resolved).digest
 

@@ -70,6 +70,10 @@ def write_teacher(out: Path) -> None:
     save_model(out, module, Mlp(hidden=(16,)), SPEC)
 
 
+def write_one_fold(out: Path) -> None:
+    write_json(out / "folds.json", {"count": 1})
+
+
 def stored(store: Store, kind: str, write: Callable[[Path], None]) -> Artifact:
     def make(out: Path, work: Path) -> dict[str, Any]:
         write(out)
@@ -80,7 +84,8 @@ def stored(store: Store, kind: str, write: Callable[[Path], None]) -> Artifact:
 
 @pytest.fixture(params=["fp32", "fp16", "int8", "int4"])
 def targets(request: pytest.FixtureRequest, store: Store) -> Artifact:
-    inputs = {"data": stored(store, "data", write_data), "teacher": stored(store, "teacher", write_teacher)}
+    written = {"data": write_data, "teacher": write_teacher, "fold_teachers": write_one_fold}
+    inputs = {kind: stored(store, kind, write) for kind, write in written.items()}
     return execute(
         soft_targets.STEP,
         params=params(request.param),
@@ -100,7 +105,7 @@ def ask_again(store: Store, num_rows: int, seed: int = 0, *, max_kl: float | Non
         fields = json.loads(json.dumps(entry.manifest.fields))
         fields["params"]["soft_targets"]["max_kl"] = max_kl
         entry = dataclasses.replace(entry, manifest=dataclasses.replace(entry.manifest, fields=fields))
-    found = entries(store, ("data", "teacher"))
+    found = entries(store, ("data", "teacher", "fold_teachers"))
     return check_live(store, found, entry, num_rows=num_rows, seed=seed, progress=NoProgress())
 
 
@@ -172,7 +177,7 @@ def test_a_mean_beyond_the_bound_is_told_from_chance(targets: Artifact, store: S
 def test_a_teacher_that_is_gone_is_said(targets: Artifact, store: Store) -> None:
     """With the way to get it back."""
     (entry,) = entries(store, ("soft_targets",))
-    found: list[Entry] = entries(store, ("data",))
+    found: list[Entry] = entries(store, ("data", "fold_teachers"))
     with pytest.raises(StoreError, match="the teacher .* is not in .* a run with the parameters"):
         check_live(store, found, entry, num_rows=4, seed=0, progress=NoProgress())
 

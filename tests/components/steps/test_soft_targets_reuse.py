@@ -23,7 +23,7 @@ from components.params import Params
 from components.saved_models import save_model
 from components.settings import Settings
 from components.soft_targets.integrity import damaged_chunks
-from components.steps import soft_targets, teacher
+from components.steps import fold_teachers, soft_targets, teacher
 from components.steps.execute import Outcome, execute
 
 NUM_VIEWS, CHUNK = 3, 20
@@ -104,7 +104,8 @@ class World:
                 inputs={"data": data, **inputs}, producer="test", progress=self.progress,
             )  # fmt: skip
 
-        return step(soft_targets.STEP, teacher=step(teacher.STEP).artifact)
+        folds = step(fold_teachers.STEP).artifact
+        return step(soft_targets.STEP, teacher=step(teacher.STEP).artifact, fold_teachers=folds)
 
     def afresh(self, data: Artifact, **soft: Any) -> Outcome:
         """The same in a store that holds nothing else."""
@@ -132,18 +133,16 @@ def world(tmp_path: Path, settings: Settings, store: Store, monkeypatch: pytest.
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How many rows the teacher was asked about since this was last called, counted where it is asked by the writer."""
-    from components.soft_targets import quality, teacher_pass
-
-    assert quality.ask  # bound before it is replaced below, so that rows asked for the figures do not count
+    from components.soft_targets.teacher_pass import TeacherPass
 
     rows = [0]
-    ask = teacher_pass.ask
+    logits = TeacherPass.logits
 
-    def counted(model: Any, samples: torch.Tensor, batch_size: int) -> np.ndarray:
-        rows[0] += len(samples)
-        return ask(model, samples, batch_size)
+    def counted(asked: TeacherPass, places: np.ndarray) -> np.ndarray:
+        rows[0] += len(places)
+        return logits(asked, places)
 
-    monkeypatch.setattr(teacher_pass, "ask", counted)
+    monkeypatch.setattr(TeacherPass, "logits", counted)
 
     def taken() -> int:
         found, rows[0] = rows[0], 0

@@ -22,7 +22,7 @@ from components.errors import ServerError, SoftTargetsRefusedError, TeacherRefus
 from components.params import Params
 from components.saved_models import load_model
 from components.settings import Settings
-from components.steps import baseline, student, teacher
+from components.steps import baseline, fold_teachers, student, teacher
 from components.steps.execute import Outcome, execute, key_of
 from components.steps.pipeline import load_step
 from components.steps.step import Resolved, Step
@@ -77,10 +77,25 @@ class Runs:
             params=params,
             settings=self.settings,
             store=self.store,
-            inputs={"data": self.data, **inputs},
+            inputs={"data": self.data, **self._folds(step, params), **inputs},
             producer="test",
             progress=NoProgress(),
         )
+
+    def _folds(self, step: Step, params: Params) -> dict[str, Artifact]:
+        """What soft targets and student are given besides."""
+        if "fold_teachers" not in step.inputs:
+            return {}
+        made = execute(
+            fold_teachers.STEP,
+            params=params,
+            settings=self.settings,
+            store=self.store,
+            inputs={"data": self.data},
+            producer="test",
+            progress=NoProgress(),
+        )
+        return {"fold_teachers": made.artifact}
 
     def taught(self, params: Params = PLAIN) -> tuple[Outcome, Outcome]:
         """Soft targets and the student that learnt from them."""
@@ -192,7 +207,7 @@ def test_what_a_teacher_does_not_read_does_not_retrain_it(data: Artifact) -> Non
 def test_temperature_is_the_students_alone(data: Artifact) -> None:
     """Another T is another student, and the same teacher and baseline."""
     hotter = changed(student={"objective": {"name": "kd", "temperature": 8}})
-    given = {"teacher": data, "soft_targets": data}
+    given = {"teacher": data, "fold_teachers": data, "soft_targets": data}
 
     for step in (teacher.STEP, baseline.STEP):
         assert key(step, hotter, data) == key(step, PLAIN, data)

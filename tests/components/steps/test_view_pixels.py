@@ -22,7 +22,7 @@ from components.data.splits import Splits, sample_ids
 from components.errors import SoftTargetsRefusedError
 from components.params import Params
 from components.settings import Settings
-from components.steps import baseline, soft_targets, student, teacher
+from components.steps import baseline, fold_teachers, soft_targets, student, teacher
 from components.steps.execute import execute
 from components.steps.step import Step
 from components.views import ViewBank
@@ -93,12 +93,27 @@ class Runs:
             params=params,
             settings=self.settings,
             store=self.store,
-            inputs={"data": self.data, **inputs},
+            inputs={"data": self.data, **self._folds(step, params), **inputs},
             producer="test",
             progress=NoProgress(),
         )
         assert not outcome.cached
         return outcome.artifact, dict(self.seen)
+
+    def _folds(self, step: Step, params: Params) -> dict[str, Artifact]:
+        """What soft targets and student are given besides."""
+        if "fold_teachers" not in step.inputs:
+            return {}
+        made = execute(
+            fold_teachers.STEP,
+            params=params,
+            settings=self.settings,
+            store=self.store,
+            inputs={"data": self.data},
+            producer="test",
+            progress=NoProgress(),
+        )
+        return {"fold_teachers": made.artifact}
 
 
 @pytest.fixture
