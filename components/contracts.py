@@ -382,7 +382,8 @@ class ObjectiveParams(PluginParams):
         }
         weight = {} if self.weight == 1 else {"weight": self.weight}
         values = {**said, "alpha": self.alpha, **weight}
-        return f"{self.name} ({', '.join(f'{name} {in_words(value)}' for name, value in values.items())})"
+        chosen = {name: value for name, value in values.items() if value not in (None, ())}
+        return f"{self.name} ({', '.join(f'{name} {in_words(value)}' for name, value in chosen.items())})"
 
     def build(self, spec: ObjectiveSpec) -> Objective:
         """BadInputError where models or data do not fit it."""

@@ -87,8 +87,12 @@ def is_fixed(value: Scheduled) -> bool:
 
 
 def in_words(value: Any) -> str:
-    """A number without trailing zeros, a schedule as '0 to 0.9 by 20 %'."""
-    if isinstance(value, tuple) and value and isinstance(value[0], tuple):
+    """A number without trailing zeros, a schedule as '0 to 0.9 by 20 %', names with commas and pairs of them with a dash."""
+    if isinstance(value, tuple) and all(isinstance(name, str) for name in value):
+        return "-".join(value)
+    if isinstance(value, tuple) and isinstance(value[0][0], str):
+        return ", ".join(in_words(pair) for pair in value)
+    if isinstance(value, tuple):
         (_, first), *later = value
         return f"{first:g} " + " ".join(f"to {number:g} by {share:.0%}" for share, number in later)
     return f"{value:g}" if isinstance(value, float) else str(value)

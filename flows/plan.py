@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from components.artifacts.artifact import Artifact
 from components.artifacts.store import Miss
 from components.steps.execute import key_of
 from components.steps.pipeline import ORDER, load_step
-from components.steps.step import World
+from components.steps.step import Step, World
 from flows.run import Run, open_run
 
 
@@ -32,17 +32,22 @@ def make_plan(run: Run) -> list[Planned]:
         step = load_step(name)
         waiting = [needed for needed in step.inputs if needed not in artifacts]
         if waiting:
-            planned.append(_behind(run, name, waiting))
+            planned.append(_noticed(_behind(run, name, waiting), step, run))
             continue
         resolved = step.resolve(World(run.params, run.settings, artifacts, run.store))
         key = key_of(step, run.params, artifacts, resolved)
         found = run.store.find(name, key.digest, progress=run.progress)
         if found is None:
-            planned.append(_missing(name, run.store.explain_miss(key)))
+            planned.append(_noticed(_missing(name, run.store.explain_miss(key)), step, run))
         else:
             artifacts[name] = found
             planned.append(Planned(name, True, f"{found.digest[:12]}, made by {found.manifest().producer}", None))
     return planned
+
+
+def _noticed(planned: Planned, step: Step, run: Run) -> Planned:
+    """With what the step has to say of its own cost."""
+    return replace(planned, reason="\n".join(filter(None, (planned.reason, step.notice(run.params)))))
 
 
 def _missing(name: str, miss: Miss) -> Planned:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 
-from components.contracts import Batch, ModelTaps, Signals
+from components.contracts import Batch, ModelTaps, ObjectiveSpec, Signals
 from components.errors import BadInputError
 from components.schedules import Scheduled
 
 Reduction = Literal["rows", "batch"]
+EMBEDDING = "embedding"
+"""The tap point that the last layer reads, in every family that names one."""
 
 
 class OnLogits:
@@ -57,5 +60,29 @@ def shape_at(taps: ModelTaps | None, tap: str, whose: str) -> tuple[int, ...]:
     assert taps is not None, "an objective that needs features is built with the teacher's taps"
     if tap in taps.shapes:
         return taps.shapes[tap]
-    known = ", ".join(taps.points) or "none of its own, but every submodule by its name"
-    raise BadInputError(f"the {whose} has no tap point {tap!r}; it has: {known}")
+    close = difflib.get_close_matches(tap, taps.shapes, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise BadInputError(
+        f"student.objective: the {whose} has no tap point {tap!r}; it has: {points_in_words(taps)}.{hint} "
+        "Name another one, or any submodule by its own name"
+    )
+
+
+def points_in_words(taps: ModelTaps) -> str:
+    """Such as 'stage1 (8, 14, 14), embedding (32)'."""
+    points = [f"{point} ({', '.join(map(str, taps.shapes[point]))})" for point in taps.points]
+    return ", ".join(points) or "none that it names itself"
+
+
+def common_stages(spec: ObjectiveSpec) -> tuple[str, ...]:
+    """Tap points that both models name, from input to output, the embedding left out; BadInputError if there is none."""
+    assert spec.teacher is not None, "an objective that needs features is built with the teacher's taps"
+    found = tuple(point for point in spec.student.points if point in spec.teacher.points and point != EMBEDDING)
+    if found:
+        return found
+    raise BadInputError(
+        "student.objective: student and teacher have no stage of one name to compare (student: "
+        f"{points_in_words(spec.student)}; teacher: {points_in_words(spec.teacher)}); name the tap points in the "
+        "objective's parameters. A teacher that is an exported program or an ensemble has none: train the teacher here, "
+        "give its weights, or take an objective on logits such as kd"
+    )

@@ -59,6 +59,10 @@ def nothing_to_check(_artifact: Artifact, _params: Params) -> None:
     return None
 
 
+def nothing_to_say(_: Params) -> str:
+    return ""
+
+
 def no_plugins(_: Params) -> Sequence[str]:
     return ()
 
@@ -82,5 +86,7 @@ class Step:
     resolve: Callable[[World], Resolved] = nothing_to_resolve
     check: Callable[[Artifact, Params], None] = nothing_to_check
     """The step's own gate, run on its result also when that was cached; raises a RefusedError."""
+    notice: Callable[[Params], str] = nothing_to_say
+    """What a plan says of a step that would be computed, and the step itself once it is; mostly nothing."""
     judge: str = ""
     """Module whose `judge(artifact, world)` is a further gate; named, not imported, so that it is in no key."""

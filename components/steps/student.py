@@ -75,16 +75,25 @@ def _lesson(ctx: StepContext, taught: TrainingSet, module: nn.Module) -> Lesson:
 
 def _live_teacher(ctx: StepContext) -> nn.Module | None:
     """Loaded only for what soft targets do not hold, and said, since it costs a forward pass a step."""
-    objective = ctx.params.student.objective
-    if FEATURES not in objective.needs:
+    if FEATURES not in ctx.params.student.objective.needs:
         return None
     import torch
 
     from components.artifacts.fingerprint import device_name
     from components.saved_models import load_model
 
-    ctx.progress.say(f"objective {objective.name} needs the teacher's features: it runs live beside the student")
+    ctx.progress.say(_notice(ctx.params))
     return load_model(ctx.inputs["teacher"]).to(torch.device(device_name(ctx.settings)))
+
+
+def _notice(params: Params) -> str:
+    student = params.student
+    if FEATURES not in student.objective.needs:
+        return ""
+    return (
+        f"objective {student.objective.name} needs the teacher's features: "
+        f"it runs live beside the student, in {student.live_precision}"
+    )
 
 
 def _soft_targets(ctx: StepContext, spec: DataSpec) -> SoftTargets:
@@ -123,4 +132,5 @@ STEP = Step(
     libraries=fitting.LIBRARIES,
     plugins=_plugins,
     resolve=resolve_student,
+    notice=_notice,
 )

@@ -73,3 +73,4 @@ def test_in_words() -> None:
     assert in_words(RISE) == "2 to 4 by 30% to 1 by 100%"
     assert in_words(4.0) == "4"
     assert in_words("huber") == "huber"
+    assert in_words((("stage1", "stage1"), ("stage2", "stage3"))) == "stage1-stage1, stage2-stage3"

@@ -9,11 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components import plugins
-from components.contracts import Batch, ClosedForm, ObjectiveParams, Signals
+from components.contracts import Batch, ClosedForm, Objective, ObjectiveParams, Signals
 from tests.components.objectives.given import NEEDED, STUDENT, TEACHER, at, batch, built, leaves, signals
 
 NAMES = plugins.available("objectives")
 N = 12
+
+
+def called(objective: Objective, student: Signals, teacher: Signals) -> torch.Tensor:
+    """Its losses, whatever it draws drawn from one seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return objective(student, teacher, batch(len(student.logits)))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,9 +61,7 @@ def test_reads_nothing_but_what_it_names(name: str) -> None:
     logits = teacher.logits if "logits" in objective.needs else teacher.logits[:, :0]
     lean_teacher = type(teacher)(logits, {tap: teacher.features[tap] for tap in objective.teacher_taps})
 
-    torch.testing.assert_close(
-        built(name)(lean_student, lean_teacher, batch(N)), built(name)(student, teacher, batch(N))
-    )
+    torch.testing.assert_close(called(built(name), lean_student, lean_teacher), called(built(name), student, teacher))
     assert bool(objective.teacher_taps) == ("features" in objective.needs)
 
 
@@ -75,6 +80,28 @@ def test_order_of_rows_does_not_matter(name: str) -> None:
     torch.testing.assert_close(
         objective(at(order, student), at(order, teacher), permuted), objective(student, teacher, rows)[order]
     )
+
+
+def zeros(said: Signals) -> Signals:
+    return Signals(
+        torch.zeros_like(said.logits), {tap: torch.zeros_like(heard) for tap, heard in said.features.items()}
+    )
+
+
+@pytest.mark.parametrize("count", [1, N])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_dead_layer_is_no_disaster(name: str, count: int) -> None:
+    """Losses and gradients stay small where all features of the student are 0, of many samples or of one."""
+    objective = built(name)
+    if objective.needs != {"features"}:
+        pytest.skip("reads logits, which no layer after them sets to 0")
+    student, teacher = signals(5, count)
+    student = leaves(zeros(student))
+    losses = called(objective, student, teacher)
+    losses.mean().backward()
+
+    assert losses.isfinite().all()
+    assert all(student.features[tap].grad.abs().max() < 1e4 for tap in objective.student_taps)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -171,15 +198,9 @@ def test_says_what_it_is(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_seed_builds_the_same_objective(name: str) -> None:
     """What it learns and remembers begins alike, and it is called twice with the same result from the same state."""
-    first, second = built(name), built(name)
     student, teacher = signals(4, N)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        once = first(student, teacher, batch(N))
-        torch.manual_seed(1)
-        again = second(student, teacher, batch(N))
 
-    assert torch.equal(once, again)
+    assert torch.equal(called(built(name), student, teacher), called(built(name), student, teacher))
 
 
 @pytest.mark.parametrize("family", ["models", "objectives", "workloads"])
