@@ -29,7 +29,6 @@ class NgramBag(nn.Module):
         words: Sequence[int],
         characters: Sequence[int],
         max_words: int,
-        num_hashes: int,
         ngram_dropout: float,
         dropout: float,
     ) -> None:
@@ -40,7 +39,6 @@ class NgramBag(nn.Module):
             max_words=max_words,
             words=words,
             characters=characters,
-            num_hashes=num_hashes,
         )
         self.vectors = nn.EmbeddingBag(num_buckets, width, mode="sum", padding_idx=0)
         nn.init.normal_(self.vectors.weight, std=width**-0.5)

@@ -50,28 +50,18 @@ class Words(nn.Module):
 
 
 class Buckets(nn.Module):
-    """uint8 [B, L] -> buckets of every n-gram, int64 [B, F] in 1..*num_buckets* - 1; 0 where there is none.
+    """uint8 [B, L] -> the bucket of every n-gram, int64 [B, F] in 1..*num_buckets* - 1; 0 where there is none.
 
     *words* are the n of n-grams of words, 1 or 2; *characters* the n of those of characters (bytes), which reach over
-    a space at their first or last place only, so that they know where words begin and end. An n-gram has *num_hashes*
-    buckets, so that two that share one seldom share all (Svenstrup, Hansen and Winther, "Hash embeddings for efficient
-    word representations", NIPS 2017).
+    a space at their first or last place only, so that they know where words begin and end.
     """
 
     powers: Tensor
 
     def __init__(
-        self,
-        max_bytes: int,
-        *,
-        num_buckets: int,
-        max_words: int,
-        words: Sequence[int],
-        characters: Sequence[int],
-        num_hashes: int = 1,
+        self, max_bytes: int, *, num_buckets: int, max_words: int, words: Sequence[int], characters: Sequence[int]
     ) -> None:
         super().__init__()
-        self.num_hashes = num_hashes
         self.num_buckets, self.word_sizes, self.character_sizes = num_buckets, tuple(words), tuple(characters)
         self.words = Words(max_bytes, max_words)
         self.register_buffer("powers", _powers(max(self.character_sizes, default=1)), persistent=False)
@@ -104,11 +94,8 @@ class Buckets(nn.Module):
         return torch.where(whole, hashes, 0)
 
     def _bucket(self, hashes: Tensor, kind: int) -> Tensor:
-        """[B, F] -> [B, F * num_hashes]: other places for the same hash in every kind of n-gram."""
-        return torch.cat([self._place(hashes, kind + 16 * number) for number in range(self.num_hashes)], dim=1)
-
-    def _place(self, hashes: Tensor, salt: int) -> Tensor:
-        mixed = (hashes * (SALTS[0] >> 1) + salt * SALTS[1]) % PRIME
+        """Another place for the same hash in every kind of n-gram."""
+        mixed = (hashes * (SALTS[0] >> 1) + kind * SALTS[1]) % PRIME
         mixed = (mixed ^ (mixed >> 15)) * (SALTS[1] >> 1) % PRIME
         return torch.where(hashes > 0, (mixed ^ (mixed >> 13)) % (self.num_buckets - 1) + 1, 0)
 

@@ -26,7 +26,6 @@ class Params(ModelParams):
         (), description="n of the n-grams of characters (bytes) within words, their borders included"
     )
     max_words: int = Field(128, ge=1, description="words of a text that count")
-    num_hashes: int = Field(1, ge=1, le=8, description="vectors that an n-gram is the sum of, each shared with others")
     ngram_dropout: float = Field(0.0, ge=0, lt=1, description="share of a text's n-grams that are dropped in training")
     dropout: float = Field(
         0.0, ge=0, lt=1, description="share of the features dropped before the last layer in training"

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SPLITS = frozenset({"train", "validation", "val", "valid", "dev", "test", "transfer"})
-"""Names of files and first folders that tell a split."""
+SPLITS = ("train", "validation", "val", "valid", "dev", "test", "transfer")
+"""Names of files and first folders that tell a split; files come in this order, and those that tell none behind."""
 CUT = "cut"
 """The column that says whether a text was longer than it is stored."""
 _PLAIN = (str, int, float, bool, type(None))
@@ -168,12 +168,18 @@ def _of_one_kind(values: list[Any]) -> list[Any]:
 
 
 def files(folder: Path, suffixes: frozenset[str]) -> Iterator[tuple[str, Path]]:
-    """Every file with such an ending, hidden ones left out, with its relative path, in the order of those."""
+    """Every file with such an ending, hidden ones left out, with its relative path, in the order of `place_of`."""
     found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    for name in sorted(found):
+    for name in sorted(found, key=place_of):
         path = PurePosixPath(name)
         if path.suffix.lower() in suffixes and not any(part.startswith(".") for part in path.parts):
             yield name, found[name]
+
+
+def place_of(name: str) -> tuple[int, str]:
+    """By split, then by path: an index into the training texts is one into all texts, as official test sets need."""
+    split = split_of(name).get("split")
+    return (SPLITS.index(split) if split in SPLITS else len(SPLITS)), name
 
 
 def split_of(name: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ SUFFIXES = frozenset({".csv", ".tsv"})
 
 
 class Params(TextParams):
-    """All files below the folder, in the order of their paths; names such as `train.csv` or `test/a.csv` tell a split."""
+    """All files below the folder, training before validation and test; names such as `train.csv` or `test/a.csv` tell a split."""
 
     name: Literal["text_csv"] = "text_csv"
     delimiter: str = Field(",", min_length=1, max_length=1, description="between fields; files that end in .tsv: a tab")

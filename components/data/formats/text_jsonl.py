@@ -14,7 +14,7 @@ SUFFIXES = frozenset({".jsonl", ".ndjson"})
 
 
 class Params(TextParams):
-    """All files below the folder, in the order of their paths; names such as `train.jsonl` tell a split."""
+    """All files below the folder, training before validation and test; names such as `train.jsonl` tell a split."""
 
     name: Literal["text_jsonl"] = "text_jsonl"
 

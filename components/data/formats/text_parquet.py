@@ -15,7 +15,7 @@ from components.data.formats._parquet_tables import (
     names_in_metadata,
     tables,
 )
-from components.data.formats._texts import Row, TextParams, decode_rows, split_of
+from components.data.formats._texts import Row, TextParams, decode_rows, place_of, split_of
 from components.errors import DataDamagedError
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 class Params(TextParams):
-    """All `.parquet` files below the folder, in the order of their paths; `train-00000-of-00001.parquet` tells a split."""
+    """All `.parquet` files below the folder, training before validation and test; shards such as
+    `train-00000-of-00001.parquet` tell a split.
+    """
 
     name: Literal["text_parquet"] = "text_parquet"
 
@@ -33,7 +35,7 @@ class Params(TextParams):
         Class names come from class_names, else from the Hugging Face metadata of the files, else from classes.json
         beside them, else from the labels. DataDamagedError for a file that is no Parquet or lacks a column.
         """
-        found = list(tables(folder))
+        found = sorted(tables(folder), key=lambda named: place_of(named[0]))
         rows = (row for name, table in found for row in self._rows(name, table))
         in_files = {names_in_metadata(table.schema.metadata or {}, self.label_column) for _, table in found} - {None}
         if len(in_files) > 1 and not self.class_names:

@@ -61,16 +61,16 @@ def test_what_is_written_is_read(tmp_path_factory, name, wanted):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_names_and_nothing_become_labels(tmp_path, name):
-    """Names are sorted into classes; an empty or null label is none; files and folders tell splits."""
+    """Names are sorted into classes; an empty or null label is none; files and folders tell splits, and come in their order."""
     write(tmp_path, name, "train", [{"text": "a", "label": "up"}, {"text": "b", "label": None}])
     write(tmp_path, name, "test/0", [{"text": "c", "label": "down"}])
     write(tmp_path, name, "more", [{"text": "d", "label": "up"}])
     decoded = read(tmp_path, name)
 
-    assert texts(decoded) == ["d", "c", "a", "b"]
+    assert texts(decoded) == ["a", "b", "c", "d"]
     assert decoded.class_names == ("down", "up")
-    assert decoded.labels.tolist() == [1, 0, 1, UNLABELLED]
-    assert decoded.columns == {"cut": [False] * 4, "split": [None, "test", "train", "train"]}
+    assert decoded.labels.tolist() == [1, UNLABELLED, 0, 1]
+    assert decoded.columns == {"cut": [False] * 4, "split": ["train", "train", "test", None]}
 
 
 @pytest.mark.parametrize("name", FORMATS)
