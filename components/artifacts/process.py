@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import cache
 from pathlib import Path
 
 
+@cache
 def machine() -> str:
     """A name for this boot and namespace of process numbers; empty where the system does not tell."""
     try:

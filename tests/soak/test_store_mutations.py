@@ -95,6 +95,13 @@ MUTATIONS = {
         FAULT_TESTS,
         "half_a_result and few and first",
     ),
+    "what a killed run had staged stays": Mutation(
+        f"{ARTIFACTS}/store.py",
+        "        self.storage.sweep(key.kind)\n",
+        "",
+        STORE_TESTS,
+        "had_staged",
+    ),
     "finished work stays": Mutation(
         f"{ARTIFACTS}/store.py",
         "        self._discard_finished_work(key)\n",

@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -128,14 +129,21 @@ def nothing(folder: Path) -> None:
 
 def half_of_another(folder: Path) -> None:
     """A process that is gone was killed while it staged the same, and has left a checkpoint."""
-    child = os.fork()
-    if child == 0:
-        storage = Store(settings_of(folder)).storage
-        for made in (storage.staging(KEY.kind, KEY.digest), storage.scratch(KEY.kind, KEY.digest)):
-            (made / "half").write_text("half")
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert len(list(folder.rglob("half"))) == 2
+    storage = Store(settings_of(folder)).storage
+    staged, work = storage.staging(KEY.kind, KEY.digest), storage.scratch(KEY.kind, KEY.digest)
+    for made in (staged, work):
+        (made / "half").write_text("half")
+    ours, gone = f"-{os.getpid()}-", f"-{gone_process()}-"
+    assert ours in staged.name
+    staged.rename(staged.with_name(staged.name.replace(ours, gone)))
+
+
+@cache
+def gone_process() -> int:
+    """The number of a process that was there."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
 
 
 def whole(folder: Path) -> None:

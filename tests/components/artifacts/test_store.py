@@ -379,6 +379,14 @@ def test_a_sweep_removes_what_a_gone_process_of_this_machine_left(store, monkeyp
     assert folder.exists() == (pid is os.getppid)
 
 
+def test_a_run_removes_what_a_killed_one_had_staged(store):
+    left = store.storage.root / "thing" / f".0123-{process.machine()}-{gone_pid()}-ffff"
+    left.mkdir(parents=True)
+    obtain(store, writer())
+
+    assert not left.exists()
+
+
 def test_what_is_being_filled_is_named_so_that_a_sweep_spares_it(store):
     staged = store.storage.staging("thing", "0" * 64)
     store.storage.sweep("thing")
