@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from components.artifacts import store as store_module
 from components.artifacts.artifact import MEASURED, write_json
 from components.artifacts.collection import collect
 from components.artifacts.inventory import entries
@@ -48,6 +49,12 @@ def commit(store: Store) -> str:
     return store.commit(KEY.kind, KEY.digest, KEY.fields, write_files).digest
 
 
+def commit_with_threads(store: Store) -> str:
+    """As it is done from some size on: several files are hashed at a time, and flushed meanwhile."""
+    store_module.LARGE_BYTES = 1
+    return commit(store)
+
+
 def obtain(store: Store) -> str:
     def make(out: Path, work: Path) -> dict[str, float]:
         write_json(work / "checkpoint.json", {"step": 7})
@@ -62,7 +69,12 @@ def remove(store: Store) -> str:
     return "removed" if collect(store, found, {}).removed else "spared"
 
 
-ACTIONS: Mapping[str, Callable[[Store], str]] = {"commit": commit, "obtain": obtain, "remove": remove}
+ACTIONS: Mapping[str, Callable[[Store], str]] = {
+    "commit": commit,
+    "obtain": obtain,
+    "remove": remove,
+    "commit_with_threads": commit_with_threads,
+}
 
 
 def outcome_of(action: Callable[[Store], str], store: Store) -> dict[str, str]:
@@ -108,7 +120,7 @@ def serve(asked: Mapping[str, str]) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        for action in ACTIONS.values():
+        for action in (commit, obtain, remove):
             outcome_of(action, Store(settings_of(folder)))
     for line in sys.stdin:
         serve(json.loads(line))
