@@ -437,7 +437,7 @@ class Workload(Protocol):
     columns: ClassVar[Mapping[str, ColumnKind]]
     """What `describe` gives, in this order."""
 
-    def describe(self, samples: NDArray[np.uint8]) -> Mapping[str, NDArray[Any]]:
+    def describe(self, samples: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         """[N, *S] -> [N] each: what expectations and the watch for drift can see of a sample, on the same table."""
         ...
 

@@ -316,6 +316,12 @@ class SoftTargetParams(Frozen):
         description="largest mean KL (nats) of the stored rows to the live teacher, at every T asked for; "
         "null: the least error within max_bytes_per_row",
     )
+    max_relative_error: float = Field(
+        1e-3,
+        gt=0,
+        description="of labels that are numbers, instead of max_kl: largest RMSE of the stored rows to the live teacher, as "
+        "a share of the standard deviation of its outputs",
+    )
     max_bytes_per_row: int | None = Field(None, ge=1, description="largest row on disk, of all classes together")
     temperatures: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (1.0, 2.0, 4.0, 8.0, 20.0), min_length=1, description="where the error is measured"
@@ -327,7 +333,7 @@ class SoftTargetParams(Frozen):
         256, ge=1, description="fixed, the last batch padded: logits change in the last bits with it"
     )
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="of the teacher's forward pass; bf16 is held to max_kl against fp32"
+        "fp32", description="of the teacher's forward pass; bf16 is held to the same bound against fp32"
     )
     memory_format: Literal["contiguous", "channels_last"] = Field(
         "contiguous", description="channels_last: convolutions run faster on most processors, with other last bits"

@@ -99,13 +99,20 @@ def plan(params: ParamsFile = DEFAULT_PARAMS, set_: Overrides = None, data_rev: 
 
 
 @app.command("example-data", rich_help_panel="Work")
-def example_data() -> None:
-    """Build the example data registry under var/: 5,000 real digits under DVC, in two tagged versions."""
-    from components.data.example import build_example_registry
+def example_data(
+    name: Annotated[
+        str, typer.Option("--set", help="digits (5,000 pictures) or diabetes (442 rows of numbers).")
+    ] = "digits",
+) -> None:
+    """Build an example data registry under var/: a small real data set under DVC, in two tagged versions."""
+    from components.data.example import SETS, build_example_registry
+    from components.errors import BadInputError
     from components.settings import Settings
 
-    folder = Settings().var_dir / "example-data"
-    for version in build_example_registry(folder):
+    if name not in SETS:
+        raise BadInputError(f"--set {name!r} is no example data (there are: {', '.join(SETS)})")
+    folder = Settings().var_dir / SETS[name].folder
+    for version in build_example_registry(folder, name=name):
         typer.echo(f"{version.tag}  {version.commit[:12]}  {version.rows:,} samples")
     typer.echo(f"in {folder}")
 

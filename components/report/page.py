@@ -228,8 +228,10 @@ def _inline(figures: Mapping[str, Figure]) -> tuple[Any, ...]:
     return tuple(Markup(inline_svg(figure, name.replace("_", " "))) for name, figure in figures.items())  # noqa: S704
 
 
-def _bound(params: SoftTargetParams) -> str:
+def _bound(params: SoftTargetParams, *, numbers: bool) -> str:
     kl = [] if params.max_kl is None else [f"mean KL ≤ {params.max_kl:g} nats"]
+    if numbers:
+        kl = [f"RMSE ≤ {params.max_relative_error:g} of the outputs' spread"]
     size = [] if params.max_bytes_per_row is None else [f"{params.max_bytes_per_row} bytes a row"]
     return ", ".join(kl + size) or "none"
 
@@ -242,14 +244,24 @@ def _soft_targets(report: ReportData) -> Mapping[str, Any] | None:
     header = artifact.read_json("soft_targets.json")
     rows = header["num_views"] * header["num_rows"]
     stored, plain = rows * header["row_stride_bytes"], rows * header["num_classes"] * 4
+    numbers = report.workload.labels == "numbers"
     facts = [
         ("codec", header["codec"]),
-        ("rows", f"{header['num_rows']:,} samples × {header['num_views']} views × {header['num_classes']} classes"),
+        (
+            "rows",
+            f"{header['num_rows']:,} samples × {header['num_views']} views × "
+            f"{header['num_classes']} {'targets' if numbers else 'classes'}",
+        ),
         ("bytes", f"{table.byte_count(stored)} ({plain / stored:.1f} × smaller than float32)"),
-        ("bound asked for", _bound(report.params.soft_targets)),
+        ("bound asked for", _bound(report.params.soft_targets, numbers=numbers)),
         ("key", artifact.key),
         ("digest", artifact.digest),
     ]
+    if numbers:
+        facts.insert(
+            -2, ("RMSE to the live teacher", f"{header['error']['1']['relative_rmse']:.2e} of the outputs' spread")
+        )
+        return {"facts": facts, "errors": ()}
     errors = [
         (f"{float(temperature):g}", f"{error['mean_kl']:.2e}", f"{error['p99_kl']:.2e}")
         for temperature, error in sorted(header["error"].items(), key=lambda item: float(item[0]))

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from components.contracts import LabelKind
 from components.errors import SoftTargetsRefusedError
 from components.soft_targets.codec import CODECS, EXACT, Codec, round_trip
+from components.soft_targets.codecs.plain import Plain
 from components.soft_targets.codecs.topk import TopK
-from components.soft_targets.error import ErrorMeter, ErrorTable, add_to_all, no_error
+from components.soft_targets.error import ErrorTable, Meter, add_to_all, in_words, meter_of, no_error
 from components.soft_targets.header import Candidate
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def sample_chunks(num_chunks: int, rows_per_chunk: int) -> list[int]:
 
 
 def choose(
-    sample: Iterable[NDArray[np.float32]], params: SoftTargetParams, num_classes: int
+    sample: Iterable[NDArray[np.float32]], params: SoftTargetParams, num_classes: int, labels: LabelKind = "classes"
 ) -> tuple[Candidate, tuple[Candidate, ...]]:
     """The best codec within both bounds on *sample*, and all that were weighed, from small to large.
 
@@ -42,28 +44,49 @@ def choose(
     *sample*: pieces [n, C] of the teacher's logits, at least one row in all.
     SoftTargetsRefusedError: no codec that may be used keeps both bounds; it names what would.
     """
-    scales = [_Scale(codec, ErrorMeter(params.temperatures)) for codec in candidates(params, num_classes)]
+    bound, codecs = bound_of(params, labels), candidates(params, num_classes, labels)
+    scales = [_Scale(codec, meter_of(labels, params.temperatures), bound) for codec in codecs]
     for logits in sample:
         for start in range(0, len(logits), _rows_at_once(num_classes)):
             _weigh(scales, logits[start : start + _rows_at_once(num_classes)])
     weighed = tuple(scale.candidate(params, num_classes) for scale in scales)
-    return _best(weighed, params), weighed
+    return _best(weighed, params, bound), weighed
 
 
-def candidates(params: SoftTargetParams, num_classes: int) -> list[Codec]:
-    """What params.codec allows, from small to large."""
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Which figure of the error is held to which parameter."""
+
+    figure: str
+    name: str
+    limit: float | None
+    labels: LabelKind
+
+
+def bound_of(params: SoftTargetParams, labels: LabelKind) -> Bound:
+    if labels == "numbers":
+        return Bound("relative_rmse", "max_relative_error", params.max_relative_error, labels)
+    return Bound("mean_kl", "max_kl", params.max_kl, labels)
+
+
+def candidates(params: SoftTargetParams, num_classes: int, labels: LabelKind = "classes") -> list[Codec]:
+    """What params.codec allows, from small to large; of numbers, none that counts steps below a row's largest."""
     whole = [codec for codec in CODECS.values() if params.codec in ("auto", codec.name)]
-    with_topk = params.codec == "topk" or (params.codec == "auto" and num_classes >= MANY_CLASSES)
+    if labels == "numbers":
+        whole = [codec for codec in whole if isinstance(codec, Plain)]
+    with_topk = labels == "classes" and (
+        params.codec == "topk" or (params.codec == "auto" and num_classes >= MANY_CLASSES)
+    )
     topk = _topk(params.max_bytes_per_row, num_classes) if with_topk else ()
     return sorted([*whole, *topk], key=lambda codec: codec.row_stride_bytes(num_classes))
 
 
-def beyond(error: ErrorTable, params: SoftTargetParams) -> str | None:
-    """At which temperature *error* is largest, if it is beyond max_kl there."""
-    worst = max(error, key=lambda temperature: error[temperature]["mean_kl"], default=None)
-    if worst is None or params.max_kl is None or error[worst]["mean_kl"] <= params.max_kl:
+def beyond(error: ErrorTable, bound: Bound) -> str | None:
+    """At which temperature *error* is largest, if it is beyond the bound there."""
+    worst = max(error, key=lambda temperature: error[temperature][bound.figure], default=None)
+    if worst is None or bound.limit is None or error[worst][bound.figure] <= bound.limit:
         return None
-    return f"mean KL is {error[worst]['mean_kl']:.3g} nats at T={worst:g}, and max_kl is {params.max_kl:g}"
+    return f"{in_words(error[worst], worst)}, and {bound.name} is {bound.limit:g}"
 
 
 def _topk(max_bytes: int | None, num_classes: int) -> Iterator[TopK]:
@@ -85,13 +108,14 @@ class _Scale:
     """Weighs one codec: whether it holds all rows, and what it does to them."""
 
     codec: Codec
-    meter: ErrorMeter
+    meter: Meter
+    bound: Bound
     cannot: str | None = field(default=None)
 
     def candidate(self, params: SoftTargetParams, num_classes: int) -> Candidate:
         table = None if self.cannot else self._table(params)
         stride = self.codec.row_stride_bytes(num_classes)
-        problems = (self.cannot, beyond(table or {}, params), _too_long(stride, params))
+        problems = (self.cannot, beyond(table or {}, self.bound), _too_long(stride, params))
         return Candidate(
             codec=self.codec.name,
             row_stride_bytes=stride,
@@ -101,7 +125,9 @@ class _Scale:
         )
 
     def _table(self, params: SoftTargetParams) -> ErrorTable:
-        return no_error(params.temperatures) if self.codec.name == EXACT else self.meter.table()
+        if self.codec.name != EXACT:
+            return self.meter.table()
+        return no_error(params.temperatures, self.bound.labels)
 
 
 def _weigh(scales: Sequence[_Scale], logits: NDArray[np.float32]) -> None:
@@ -117,26 +143,26 @@ def _too_long(stride: int, params: SoftTargetParams) -> str | None:
     return f"a row has {stride} bytes, and max_bytes_per_row is {params.max_bytes_per_row}"
 
 
-def _best(weighed: Sequence[Candidate], params: SoftTargetParams) -> Candidate:
+def _best(weighed: Sequence[Candidate], params: SoftTargetParams, bound: Bound) -> Candidate:
     eligible = [candidate for candidate in weighed if candidate.refused is None]
     if not eligible:
-        raise SoftTargetsRefusedError(_refusal(weighed, params))
-    return eligible[0] if params.max_kl is not None else min(eligible, key=_largest_mean_kl)
+        raise SoftTargetsRefusedError(_refusal(weighed, params, bound))
+    return eligible[0] if bound.limit is not None else min(eligible, key=lambda each: _worst(each, bound))
 
 
-def _largest_mean_kl(candidate: Candidate) -> float:
-    return max(row["mean_kl"] for row in (candidate.error or {}).values())
+def _worst(candidate: Candidate, bound: Bound) -> float:
+    return max(row[bound.figure] for row in (candidate.error or {}).values())
 
 
-def _refusal(weighed: Sequence[Candidate], params: SoftTargetParams) -> str:
-    bounds = {"max_kl": params.max_kl, "max_bytes_per_row": params.max_bytes_per_row}
-    asked = " and ".join(f"{name} = {bound:g}" for name, bound in bounds.items() if bound is not None)
+def _refusal(weighed: Sequence[Candidate], params: SoftTargetParams, bound: Bound) -> str:
+    bounds = {bound.name: bound.limit, "max_bytes_per_row": params.max_bytes_per_row}
+    asked = " and ".join(f"{name} = {limit:g}" for name, limit in bounds.items() if limit is not None)
     reasons = "; ".join(f"{candidate.codec}: {candidate.refused}" for candidate in weighed)
-    ways_out = ", or ".join(_ways_out(weighed, params))
+    ways_out = ", or ".join(_ways_out(weighed, params, bound))
     return f"no codec keeps the soft targets within soft_targets' {asked} ({reasons or 'none applies'}). Set {ways_out}"
 
 
-def _ways_out(weighed: Sequence[Candidate], params: SoftTargetParams) -> Iterator[str]:
+def _ways_out(weighed: Sequence[Candidate], params: SoftTargetParams, bound: Bound) -> Iterator[str]:
     """The nearest bounds that one of *weighed* keeps."""
     able = [candidate for candidate in weighed if candidate.error is not None]
     if params.codec != "auto":
@@ -145,13 +171,13 @@ def _ways_out(weighed: Sequence[Candidate], params: SoftTargetParams) -> Iterato
             if params.max_bytes_per_row is None
             else "soft_targets.codec to auto"
         )
-    precise = [each for each in able if params.max_kl is None or _largest_mean_kl(each) <= params.max_kl]
+    precise = [each for each in able if bound.limit is None or _worst(each, bound) <= bound.limit]
     if precise and params.max_bytes_per_row is not None:
-        yield f"max_bytes_per_row to {precise[0].row_stride_bytes} ({precise[0].codec} keeps max_kl)"
+        yield f"max_bytes_per_row to {precise[0].row_stride_bytes} ({precise[0].codec} keeps {bound.name})"
     short = [each for each in able if not _too_long(each.row_stride_bytes, params)]
     if short:
-        closest = min(short, key=_largest_mean_kl)
-        yield f"max_kl to {_rounded_up(_largest_mean_kl(closest))} ({closest.codec}, {closest.row_stride_bytes} bytes a row)"
+        closest = min(short, key=lambda each: _worst(each, bound))
+        yield f"{bound.name} to {_rounded_up(_worst(closest, bound))} ({closest.codec}, {closest.row_stride_bytes} bytes a row)"
 
 
 def _rounded_up(value: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,10 @@ FIGURES = {
     "p99_kl": "99th percentile of the KL in nats",
     "gradient_error": "Error of the KD gradient, as a share of an untrained student's",
     "gradient_bias": "Bias of the KD gradient, as a share of an untrained student's",
+}
+FIGURES_OF_NUMBERS = {
+    "relative_rmse": "RMSE to the teacher, as a share of the outputs' spread",
+    "relative_largest": "Largest error, as a share of the output's spread",
 }
 NOTHING = "–"
 
@@ -40,13 +44,18 @@ def temperatures(header: Header) -> tuple[str, ...]:
 
 
 def codec_rows(header: Header, figure: str) -> tuple[CodecRow, ...]:
-    """One row a codec, from small to large, with one of FIGURES at each temperature."""
+    """One row a codec, from small to large, with one of `figures` at each temperature."""
     return tuple(_row(header, candidate, figure) for candidate in header.candidates)
 
 
 def codec_tables(header: Header) -> Iterator[Table]:
     """One table a figure, for a terminal of 80 columns."""
-    return (codec_table(header, figure) for figure in FIGURES)
+    return (codec_table(header, figure) for figure in figures(header))
+
+
+def figures(header: Header) -> Mapping[str, str]:
+    """What was measured of the codecs, by name, and what it is."""
+    return FIGURES if header.identity.labels == "classes" else FIGURES_OF_NUMBERS
 
 
 def codec_table(header: Header, figure: str) -> Table:
@@ -55,7 +64,7 @@ def codec_table(header: Header, figure: str) -> Table:
     from rich.table import Table
 
     table = Table(
-        title=FIGURES[figure],
+        title=figures(header)[figure],
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,

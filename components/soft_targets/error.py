@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from components.contracts import LabelKind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,29 +77,88 @@ class ErrorMeter:
         return {temperature: tally.row() for temperature, tally in self.tallies.items()}
 
 
-def add_to_all(meters: Sequence[ErrorMeter], live: NDArray[np.float32], stored: Sequence[NDArray[np.float32]]) -> None:
+class NumberMeter:
+    """As ErrorMeter, of outputs that are numbers and know no temperature: all at 1.
+
+    - relative_rmse: root of the mean squared error over the variance of the teacher's own rows, output by output.
+    - relative_largest: the largest error of all, over the standard deviation of that output.
+
+    An output that is the same in every row is measured in its own unit.
+    """
+
+    def __init__(self) -> None:
+        self.num_rows = 0
+        self.sums: NDArray[np.float64] | float = 0.0
+        """[3, D]: of the teacher's values, of their squares, and of the squared errors."""
+        self.largest: NDArray[np.float64] | float = 0.0
+        """[D]."""
+
+    @property
+    def largest_logit_error(self) -> float:
+        return float(np.max(self.largest))
+
+    def add(self, live: NDArray[np.float32], stored: NDArray[np.float32]) -> None:
+        """Rows [N, D] as the teacher said them and as they will be read."""
+        values = live.astype(np.float64)
+        errors = stored.astype(np.float64) - values
+        self.num_rows += len(values)
+        self.sums = self.sums + np.stack((values.sum(axis=0), (values**2).sum(axis=0), (errors**2).sum(axis=0)))
+        self.largest = np.maximum(self.largest, np.abs(errors).max(axis=0, initial=0.0))
+
+    def table(self) -> ErrorTable:
+        """Of at least one row."""
+        mean, square, error = np.asarray(self.sums) / self.num_rows
+        variance = np.maximum(square - mean**2, 0.0)
+        variance[variance == 0] = 1.0
+        rmse, largest = np.sqrt((error / variance).mean()), (self.largest / np.sqrt(variance)).max()
+        return {1.0: {"relative_rmse": float(rmse), "relative_largest": float(largest)}}
+
+
+Meter = ErrorMeter | NumberMeter
+
+
+def meter_of(labels: LabelKind, temperatures: Sequence[float]) -> Meter:
+    return ErrorMeter(temperatures) if labels == "classes" else NumberMeter()
+
+
+def in_words(figures: Mapping[str, float], temperature: float) -> str:
+    """The one that is held to a bound."""
+    if "relative_rmse" in figures:
+        return f"RMSE is {figures['relative_rmse']:.3g} of the outputs' spread"
+    return f"mean KL is {figures['mean_kl']:.3g} nats at T={temperature:g}"
+
+
+def add_to_all(meters: Sequence[Meter], live: NDArray[np.float32], stored: Sequence[NDArray[np.float32]]) -> None:
     """Each meter gets *live* [N, C] and its own of *stored*; the softmax of *live* is computed once for all of them."""
+    soft = [(meter, each) for meter, each in zip(meters, stored, strict=True) if isinstance(meter, ErrorMeter)]
+    for meter, each in zip(meters, stored, strict=True):
+        if isinstance(meter, NumberMeter):
+            meter.add(live, each)
     for part in _parts(*live.shape):
-        differences = [_columns(each[part] - live[part]) for each in stored]
-        for meter, difference in zip(meters, differences, strict=True):
+        differences = [(meter, _columns(each[part] - live[part])) for meter, each in soft]
+        for meter, difference in differences:
             meter.largest_logit_error = max(meter.largest_logit_error, float(np.abs(difference).max(initial=0.0)))
         columns = _columns(live[part])
-        for temperature in meters[0].tallies if meters else ():
+        for temperature in soft[0][0].tallies if soft else ():
             log_p = _log_softmax(columns / temperature)
             p = np.exp(log_p)
-            for meter, difference in zip(meters, differences, strict=True):
+            for meter, difference in differences:
                 meter.tallies[temperature].add(p, *_compare(log_p, p, difference / temperature))
 
 
-def measure(live: NDArray[np.float32], stored: NDArray[np.float32], temperatures: Sequence[float]) -> ErrorTable:
+def measure(
+    live: NDArray[np.float32], stored: NDArray[np.float32], temperatures: Sequence[float], labels: LabelKind = "classes"
+) -> ErrorTable:
     """What storing cost at each T; [N, C] twice, N >= 1."""
-    meter = ErrorMeter(temperatures)
+    meter = meter_of(labels, temperatures)
     meter.add(live, stored)
     return meter.table()
 
 
-def no_error(temperatures: Sequence[float]) -> ErrorTable:
+def no_error(temperatures: Sequence[float], labels: LabelKind = "classes") -> ErrorTable:
     """The table of a codec that stores every bit."""
+    if labels == "numbers":
+        return {1.0: {"relative_rmse": 0.0, "relative_largest": 0.0}}
     names = ("mean_kl", "p99_kl", "gradient_error", "gradient_bias")
     return {temperature: dict.fromkeys(names, 0.0) for temperature in temperatures}
 

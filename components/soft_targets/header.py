@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from components.artifacts.artifact import write_json
-from components.contracts import Frozen
+from components.contracts import Frozen, LabelKind
 from components.errors import ArtifactDamagedError, SoftTargetsRefusedError
 
 SCHEMA_VERSION = 1
@@ -32,7 +32,8 @@ class Identity(Frozen):
     view_spec: Mapping[str, Any]
     """ViewParams, as plain data."""
     class_names: tuple[str, ...]
-    """In column order."""
+    """In column order; of the targets where labels are numbers."""
+    labels: LabelKind = "classes"
 
 
 class Candidate(Frozen):
@@ -77,7 +78,10 @@ class Header(Frozen):
     precision: str
     memory_format: str = "contiguous"
     error: Mapping[str, Mapping[str, float]]
-    """By temperature: mean_kl, p99_kl, gradient_error and gradient_bias between the teacher's rows and the stored ones."""
+    """Between the teacher's rows and the stored ones, as the meter of this kind of labels names it.
+
+    By temperature: mean_kl, p99_kl, gradient_error and gradient_bias; of numbers, at 1: relative_rmse, relative_largest.
+    """
     rows_measured: int = 0
     """On how many rows, in whole chunks spread evenly over the file."""
     precision_error: Mapping[str, Mapping[str, float]] | None = None

@@ -1,4 +1,4 @@
-"""Figures of a teacher's soft targets: its accuracy, calibration and softness, and the store's truth."""
+"""Figures of a teacher's soft targets: how good and how soft they are, and the store's truth."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.contracts import UNLABELLED
+from components.contracts import UNLABELLED, LabelKind, is_labelled
 from components.evaluation import metrics
 from components.soft_targets.codec import codec_named, decode
 from components.soft_targets.error import kl_rows, measure
@@ -28,7 +28,7 @@ PERCENTILES = (1, 5, 50, 95, 99)
 def quality(
     targets: SoftTargets,
     *,
-    labels: NDArray[np.int64],
+    labels: NDArray[Any],
     teacher: Teacher | Panel,
     bank: ViewBank,
     params: SoftTargetParams,
@@ -36,23 +36,26 @@ def quality(
 ) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """Figures on the stored rows, and columns with one value for each of LIVE_ROWS random ones; both as plain data.
 
-    *labels* [N of the data set]; UNLABELLED rows do not count toward accuracy and calibration. *teacher* is asked
-    again about the random rows. All entropies and KLs are in nats.
+    *labels* of the data set; rows without one do not count toward accuracy and calibration. *teacher* is asked
+    again about the random rows. All entropies and KLs are in nats; numbers have neither.
     """
     if not all(bool(np.isfinite(logits).all()) for logits in _chunks(targets)):
         return {"finite": False}, {}
     first_view = _decoded(targets, slice(0, len(targets.rows)))
     places = _some_places(len(targets.stored), seed)
     stored, live = _decoded_at(targets, places), _asked_again(targets, teacher, bank, params, places)
-    figures = {
-        "finite": True,
+    told = labels[targets.rows[places % len(targets.rows)]]
+    kind = targets.header.identity.labels
+    figures = {"finite": True, "live": _against_live(live, stored, params, kind)}
+    if kind == "numbers":
+        errors = {"labelled_rows": _errors_on_labels(first_view, labels[targets.rows])}
+        return figures | errors, _rows_of_numbers(targets, places, told, live, stored)
+    softness = {
         "labelled_rows": _on_labels(first_view, labels[targets.rows]),
         "entropy": _entropies(targets, (1.0, *params.temperatures)),
         "log_num_classes": float(np.log(targets.num_classes)),
-        "live": _against_live(live, stored, params),
     }
-    told = labels[targets.rows[places % len(targets.rows)]]
-    return figures, _rows(targets, places, told, live, stored)
+    return figures | softness, _rows(targets, places, told, live, stored)
 
 
 def _decoded(targets: SoftTargets, part: slice) -> NDArray[np.float32]:
@@ -67,7 +70,7 @@ def _chunks(targets: SoftTargets) -> Iterator[NDArray[np.float32]]:
 
 def _on_labels(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float | int]:
     """The teacher itself, in the first view; optimistic where it was trained on these very labels."""
-    known = labels != UNLABELLED
+    known = is_labelled(labels)
     if not known.any():
         return {"count": 0}
     logits, labels = logits[known], labels[known]
@@ -76,6 +79,19 @@ def _on_labels(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[s
         "accuracy": metrics.accuracy(logits, labels),
         "nll": metrics.negative_log_likelihood(logits, labels),
         "ece": metrics.expected_calibration_error(logits, labels),
+    }
+
+
+def _errors_on_labels(outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float | int]:
+    """The teacher itself, in the first view; optimistic where it was trained on these very labels."""
+    known = is_labelled(labels)
+    if not known.any():
+        return {"count": 0}
+    errors = outputs[known].astype(np.float64) - labels[known]
+    return {
+        "count": int(known.sum()),
+        "rmse": float(np.sqrt((errors**2).mean())),
+        "mae": float(np.abs(errors).mean()),
     }
 
 
@@ -109,11 +125,14 @@ def _asked_again(
     )
 
 
-def _against_live(live: NDArray[np.float32], stored: NDArray[np.float32], params: SoftTargetParams) -> dict[str, Any]:
-    table = measure(live, stored, params.temperatures)
+def _against_live(
+    live: NDArray[np.float32], stored: NDArray[np.float32], params: SoftTargetParams, labels: LabelKind
+) -> dict[str, Any]:
+    table = measure(live, stored, params.temperatures, labels)
+    lost = {f"{temperature:g}": row for temperature, row in table.items()}
     return {
         "rows": len(live),
-        "kl": {f"{temperature:g}": row for temperature, row in table.items()},
+        **({"kl": lost} if labels == "classes" else lost["1"]),
         "largest_logit_difference": float(np.abs(live - stored).max()),
     }
 
@@ -138,6 +157,25 @@ def _rows(
         "entropy_nats": _entropy_rows(stored, 1.0).tolist(),
         "largest_logit": np.abs(stored).max(axis=1).astype(np.float64).tolist(),
         **kl,
+    }
+
+
+def _rows_of_numbers(
+    targets: SoftTargets,
+    places: NDArray[np.int64],
+    told: NDArray[np.float32],
+    live: NDArray[np.float32],
+    stored: NDArray[np.float32],
+) -> dict[str, list[Any]]:
+    """As `_rows`; the error of a row is the largest of its outputs."""
+    views, samples = np.divmod(places, len(targets.rows))
+    errors = np.where(is_labelled(told), np.abs(live - told).max(axis=1), np.nan)
+    return {
+        "row": targets.rows[samples].tolist(),
+        "view": views.tolist(),
+        "teacher_error": [None if np.isnan(error) else float(error) for error in errors],
+        "largest_logit": np.abs(stored).max(axis=1).astype(np.float64).tolist(),
+        "difference": np.abs(live - stored).max(axis=1).astype(np.float64).tolist(),
     }
 
 

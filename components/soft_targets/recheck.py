@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from components.soft_targets.codec import EXACT, codec_named, decode, round_trip
-from components.soft_targets.error import kl_rows
+from components.soft_targets.error import in_words, kl_rows, measure
 from components.soft_targets.verdict import largest_mean_kl, standard_error
 
 if TYPE_CHECKING:
@@ -33,12 +33,14 @@ class Rechecked:
     """Rows that would be stored as the very same bytes again."""
     largest_logit_difference: float
     mean_kl: float
-    """KL(teacher now || stored) at the lowest temperature at which the error was measured, in nats."""
+    """KL(teacher now || stored) at the lowest temperature at which the error was measured, in nats; 0 of numbers."""
     standard_error: float
     """Of that mean."""
     largest_mean_kl: float | None
     """That chance allows under max_kl; None where there is no max_kl, or too few rows were asked about."""
     temperature: float
+    said: str
+    """The error, in words."""
     wrong: tuple[str, ...]
     """Rows that differ by more than their codec loses, by name."""
 
@@ -69,16 +71,19 @@ def recheck(targets: SoftTargets, asked: TeacherPass, places: NDArray[np.int64])
     live, rows = asked.logits(places), targets.stored[places]
     stored = decode(codec, rows.copy(), header.num_classes)
     difference = np.abs(stored - live).max(axis=1)
-    temperature = min(map(float, header.error))
-    kl, max_kl = kl_rows(live, stored, temperature), asked.params.max_kl
+    temperature, labels = min(map(float, header.error)), header.identity.labels
+    figures = measure(live, stored, [temperature], labels)[temperature]
+    kl = kl_rows(live, stored, temperature) if labels == "classes" else np.zeros(0)
+    max_kl = asked.params.max_kl
     wrong = ~(difference <= _allowed(header, live, np.abs(round_trip(codec, live) - live).max(axis=1)))
     return Rechecked(
         num_rows=len(places),
         num_identical=int((codec.encode(live) == rows).all(axis=1).sum()),
         largest_logit_difference=float(difference.max()),
-        mean_kl=float(kl.mean()),
+        mean_kl=figures.get("mean_kl", 0.0),
         standard_error=standard_error(kl.tolist()),
         largest_mean_kl=None if max_kl is None or len(kl) < ENOUGH_ROWS else largest_mean_kl(kl.tolist(), max_kl),
+        said=in_words(figures, temperature),
         temperature=temperature,
         wrong=tuple(asked.name(int(place)) for place in places[wrong]),
     )

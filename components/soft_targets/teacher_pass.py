@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from components.views import ViewBank
 
 Teacher = Callable[["Tensor"], "Tensor"]
-"""uint8 [B, *S] -> [B, C], on whatever device."""
+"""[B, *S] -> [B, C], on whatever device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,8 @@ class TeacherPass:
         logits = ask(teacher, self._samples(places), self.params.batch_size)
         if logits.shape != (len(places), self.num_classes):
             raise BadInputError(
-                f"the teacher gives logits {list(logits.shape[1:])} a sample, and the data has {self.num_classes} classes"
+                f"the teacher gives logits {list(logits.shape[1:])} a sample, and the data has {self.num_classes} "
+                f"{'classes' if self.identity.labels == 'classes' else 'targets'}"
             )
         if not np.isfinite(logits).all():
             raise SoftTargetsRefusedError(self._not_finite(logits, places))
@@ -170,7 +171,7 @@ class TeacherPass:
         rows = self.rows[samples]
         if views[0] == views[-1] and (views == views[0]).all():
             return self.bank.batch(torch.from_numpy(rows), int(views[0]))
-        batch = torch.empty((len(places), *self.bank.samples.shape[1:]), dtype=torch.uint8)
+        batch = torch.empty((len(places), *self.bank.samples.shape[1:]), dtype=self.bank.samples.dtype)
         batch = batch.to(self.bank.samples.device)
         for view in np.unique(views):
             there = np.flatnonzero(views == view)

@@ -13,10 +13,10 @@ import numpy as np
 
 from components.artifacts.artifact import sha256_of
 from components.errors import BadInputError, SoftTargetsRefusedError
-from components.soft_targets.choice import beyond, choose, sample_chunks
+from components.soft_targets.choice import beyond, bound_of, choose, sample_chunks
 from components.soft_targets.chunks import Chunk, ChunkFiles, cannot_write
 from components.soft_targets.codec import EXACT, codec_named
-from components.soft_targets.error import ErrorMeter
+from components.soft_targets.error import meter_of
 from components.soft_targets.header import LOGITS, ROWS, SAMPLE_IDS, Candidate, Header, Identity, write_header
 from components.soft_targets.sources import Committed, Copied, Source, blocks
 from components.soft_targets.teacher_pass import Panel, Teacher, TeacherPass
@@ -192,7 +192,7 @@ class _Making:
         cache: list[Chunk] = []
         self._sample = [Committed(piece, files, cache) for piece in places]
         low = None if exact is None or params.precision == EXACT else self._low_precision(exact)
-        chosen, weighed = choose(self._sample_logits(), params, self.asked.num_classes)
+        chosen, weighed = choose(self._sample_logits(), params, self.asked.num_classes, self.asked.identity.labels)
         return _Choice(chosen, weighed, sum(map(len, places)), low)
 
     def complete(self, codec: Codec) -> list[Source]:
@@ -235,17 +235,22 @@ class _Making:
         return (_as_logits(source.read(slice(None)), self.asked.num_classes) for source in self._sample)
 
     def _low_precision(self, exact: Teacher | Panel) -> ErrorTable:
-        """KL of the sample to the teacher in fp32; SoftTargetsRefusedError beyond max_kl."""
+        """Error of the sample against the teacher in fp32; SoftTargetsRefusedError beyond the bound."""
         params = self.asked.params
-        truth, meter = replace(self.asked, teacher=exact, rows_asked=0, seconds=0.0), ErrorMeter(params.temperatures)
+        labels = self.asked.identity.labels
+        truth, meter = (
+            replace(self.asked, teacher=exact, rows_asked=0, seconds=0.0),
+            meter_of(labels, params.temperatures),
+        )
         for source, said in zip(self._sample, self._sample_logits(), strict=True):
             meter.add(truth.logits(source.places), said)
         self._count_checked(truth)
-        refused = beyond(meter.table(), params)
+        bound = bound_of(params, labels)
+        refused = beyond(meter.table(), bound)
         if refused:
             raise SoftTargetsRefusedError(
                 f"soft_targets.precision {params.precision} is too coarse for this teacher: against fp32 the {refused}; "
-                f"set soft_targets.precision to {EXACT}, or raise max_kl"
+                f"set soft_targets.precision to {EXACT}, or raise {bound.name}"
             )
         return meter.table()
 

@@ -47,12 +47,14 @@ def identity_of(inputs: Mapping[str, Artifact], params: Params) -> Identity:
     from components.data.packed import open_packed
     from components.soft_targets.header import Identity
 
+    spec = open_packed(inputs["data"]).spec
     return Identity(
         teacher_digest=inputs["teacher"].digest,
         fold_teachers_digest=fold_digest(inputs),
         data_digest=inputs["data"].digest,
         view_spec=views_asked(params).model_dump(mode="json"),
-        class_names=open_packed(inputs["data"]).spec.class_names,
+        class_names=spec.output_names,
+        labels=spec.label_kind,
     )
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 KIND = "soft_targets_checks"
 DOCS = "data_docs"
-BOUNDS = frozenset({"max_kl", "min_entropy_nats", "max_entropy_share"})
+BOUNDS = frozenset({"max_kl", "max_relative_error", "min_entropy_nats", "max_entropy_share"})
 VERSION = 2
 """Of the expectations; another one judges anew."""
 

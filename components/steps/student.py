@@ -107,7 +107,8 @@ def _soft_targets(ctx: StepContext, spec: DataSpec) -> SoftTargets:
         fold_teachers_digest=fold_digest(ctx.inputs),
         data_digest=ctx.inputs["data"].digest,
         view_spec=student.views.model_dump(mode="json"),
-        class_names=spec.class_names,
+        class_names=spec.output_names,
+        labels=spec.label_kind,
     )
     found.matches(wanted, allow_mismatched_views=student.allow_mismatched_views)
     return found

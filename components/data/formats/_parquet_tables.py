@@ -22,10 +22,11 @@ def tables(folder: Path) -> Iterator[tuple[str, pa.Table]]:
     """Every `.parquet` file below *folder*, with its relative path, in the order of those."""
     for path in sorted(folder.rglob("*.parquet"), key=lambda path: path.relative_to(folder).as_posix()):
         name = path.relative_to(folder).as_posix()
-        yield name, _read_table(path, name)
+        yield name, read_table(path, name)
 
 
-def _read_table(path: Path, name: str) -> pa.Table:
+def read_table(path: Path, name: str) -> pa.Table:
+    """DataDamagedError, which says *name*, where it is no Parquet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -10,7 +10,15 @@ from pydantic import ValidationError
 
 from components.errors import SoftTargetsRefusedError
 from components.params import SoftTargetParams
-from components.soft_targets.choice import MANY_CLASSES, SAMPLE_ROWS, beyond, candidates, choose, sample_chunks
+from components.soft_targets.choice import (
+    MANY_CLASSES,
+    SAMPLE_ROWS,
+    beyond,
+    bound_of,
+    candidates,
+    choose,
+    sample_chunks,
+)
 from components.soft_targets.codec import codec_named, round_trip
 from components.soft_targets.error import measure
 from components.soft_targets.header import Candidate
@@ -184,6 +192,9 @@ def test_beyond_names_the_worst_temperature() -> None:
     """The largest mean decides; null bounds nothing."""
     table = {1.0: {"mean_kl": 1e-5}, 4.0: {"mean_kl": 3e-4}}
 
-    assert beyond(table, SoftTargetParams(max_kl=3e-4)) is None
-    assert beyond(table, SoftTargetParams(max_kl=1e-4)) == "mean KL is 0.0003 nats at T=4, and max_kl is 0.0001"
-    assert beyond(table, SoftTargetParams(codec="fp16", max_kl=None)) is None
+    assert beyond(table, bound_of(SoftTargetParams(max_kl=3e-4), "classes")) is None
+    assert (
+        beyond(table, bound_of(SoftTargetParams(max_kl=1e-4), "classes"))
+        == "mean KL is 0.0003 nats at T=4, and max_kl is 0.0001"
+    )
+    assert beyond(table, bound_of(SoftTargetParams(codec="fp16", max_kl=None), "classes")) is None

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
 
 from components import plugins
-from components.contracts import DataSpec, DecodedSamples, Workload
+from components.artifacts.artifact import Artifact
+from components.contracts import DataSpec, DecodedSamples, Workload, is_labelled
+from components.data.packed import open_packed
+from components.data.packing import check_decoded, write_packed
+from components.data.splits import Splits, sample_ids
 
 KINDS = {"integer": "iu", "real": "f", "text": "OU"}
 WORKLOADS = [plugins.params_class("workloads", name)() for name in plugins.available("workloads")]
@@ -26,14 +32,21 @@ def tiny(workload: Workload) -> DecodedSamples:
 
 
 def spec_of(tiny: DecodedSamples) -> DataSpec:
-    channels = tiny.samples.shape[1]
-    return DataSpec(tiny.samples.shape[1:], tiny.class_names, (0.5,) * channels, (0.2,) * channels, len(tiny.samples))
+    ids = sample_ids(tiny.samples)
+    splits = Splits(np.zeros(len(ids), dtype=np.uint8), (), ())
+    with TemporaryDirectory() as folder:
+        write_packed(Path(folder), tiny, ids, splits)
+        return open_packed(Artifact("data", "data", "data", Path(folder))).spec
 
 
-def outputs_of(tiny: DecodedSamples, *, seed: int) -> np.ndarray:
-    """[N, C]: the labels with a lot of noise, as of a mediocre model."""
-    noise = np.random.default_rng(seed).normal(size=(len(tiny.labels), len(tiny.class_names)))
-    noise[np.arange(len(tiny.labels)), tiny.labels] += 1
+def outputs_of(tiny: DecodedSamples, *, seed: int, signal: float = 1.0) -> np.ndarray:
+    """[N, C] or [N, D]: the labels with noise, as of a mediocre model; more *signal* is a better one."""
+    draw = np.random.default_rng(seed)
+    if tiny.target_names:
+        noise = draw.normal(size=tiny.labels.shape) * tiny.labels.std(axis=0) / signal
+        return (tiny.labels + noise).astype(np.float32)
+    noise = draw.normal(size=(len(tiny.labels), len(tiny.class_names)))
+    noise[np.arange(len(tiny.labels)), tiny.labels] += signal
     return noise.astype(np.float32)
 
 
@@ -48,10 +61,8 @@ def test_metrics_are_the_measures(workload: Workload, tiny: DecodedSamples) -> N
 
 def test_better_outputs_are_better_in_every_direction(workload: Workload, tiny: DecodedSamples) -> None:
     """Less noise raises what should be high and lowers what should be low, of the measures that rows have."""
-    good, bad = outputs_of(tiny, seed=1), outputs_of(tiny, seed=1)
-    labels = tiny.labels
-    good[np.arange(len(labels)), labels] += 3
-    better, worse = workload.metrics(good, labels), workload.metrics(bad, labels)
+    good, bad = outputs_of(tiny, seed=1, signal=4), outputs_of(tiny, seed=1)
+    better, worse = workload.metrics(good, tiny.labels), workload.metrics(bad, tiny.labels)
 
     for name, measure in workload.measures.items():
         if measure.of_rows:
@@ -114,6 +125,27 @@ def test_tiny_is_the_same_for_the_same_seed(workload: Workload) -> None:
     assert np.array_equal(first.labels, again.labels)
     assert not np.array_equal(first.samples, other.samples)
     assert len({sample.tobytes() for sample in first.samples}) == len(first.sources) == len(first.labels)
+
+
+def test_tiny_is_data_of_the_kind_that_it_learns(workload: Workload, tiny: DecodedSamples) -> None:
+    """It keeps a format's promises, all of it is labelled, and what is packed of it says the same kind."""
+    check_decoded(tiny)
+
+    assert is_labelled(tiny.labels).all()
+    assert spec_of(tiny).label_kind == workload.labels
+    assert spec_of(tiny).sample_dtype == str(tiny.samples.dtype)
+
+
+def test_the_loss_does_not_hang_on_the_unit_of_the_labels(workload: Workload, tiny: DecodedSamples) -> None:
+    """Built for data whose labels are numbers, a guess of the mean costs 1 a row on average: a learning rate fits all."""
+    if workload.labels != "numbers":
+        pytest.skip("classes have no unit")
+    data = spec_of(tiny)
+    mean = torch.tensor([data.target_mean] * len(tiny.labels))
+    labels = torch.from_numpy(tiny.labels)
+    rebuilt = next(params for params in WORKLOADS if isinstance(params.build(), type(workload))).build(data)
+
+    assert rebuilt.hard_label_loss(mean, labels, label_smoothing=0.0).mean().item() == pytest.approx(1.0, rel=1e-4)
 
 
 def test_something_is_expected_of_the_data(workload: Workload, tiny: DecodedSamples) -> None:
