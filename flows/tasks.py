@@ -31,7 +31,7 @@ from components.registry import RegisteredVersion
 from components.report.data import ReportData, StepRecord
 from components.settings import turn_telemetry_off
 from components.steps.execute import Outcome
-from components.steps.pipeline import load_step
+from components.steps.pipeline import ancestors, load_step
 from components.tracking import ProjectedRuns
 from flows import run as runs
 from flows.run import Run
@@ -277,13 +277,8 @@ def _register_one(
 
 def _version_tags(run: Run, step_name: str) -> dict[str, str]:
     """The lineage without the steps that this model does not stand on."""
-    others = set(run.outcomes) - {step_name, "validate", *_upstream(step_name)}
+    others = set(run.outcomes) - {step_name, "validate", *ancestors(step_name)}
     return {name: value for name, value in lineage_of(run).tags.items() if name.partition(".")[0] not in others}
-
-
-def _upstream(step_name: str) -> set[str]:
-    inputs = load_step(step_name).inputs
-    return {*inputs, *(name for found in inputs for name in _upstream(found))}
 
 
 def judge(run: Run, versions: Versions) -> Decision:
