@@ -63,6 +63,10 @@ class SoftTargetsRefusedError(RefusedError):
     """The soft targets failed their checks, or are not those the student asks for."""
 
 
+class TrialPrunedError(PotstillError):
+    """A student of a sweep was given up before its end."""
+
+
 class WorkerError(PotstillError):
     """A process that was started to share the work is gone; what it had finished is kept."""
 

@@ -95,7 +95,7 @@ retried = task(
 )
 
 
-def _submit(
+def submit(
     run: Run, name: str, function: Callable[..., Any], *arguments: Any, after: Sequence[str], about: str | None = None
 ) -> Any:
     """The result of *function*, run as the task *name*; *after* are the tasks that Prefect draws arrows from.
@@ -143,7 +143,7 @@ def _project_failure(run: Run, failure: str) -> None:
 def step(run: Run, name: str, *, after: Sequence[Outcome] = ()) -> Outcome:
     """One step as a task of its own name; *after* are the steps that it stands on."""
     upstream = [outcome.step for outcome in after]
-    outcome: Outcome = _submit(run, name, _step, name, after=upstream, about=load_step(name).title)
+    outcome: Outcome = submit(run, name, _step, name, after=upstream, about=load_step(name).title)
     return outcome
 
 
@@ -170,7 +170,7 @@ def saved_by(run: Run) -> Saved:
 
 def log_runs(run: Run) -> ProjectedRuns:
     """A parent run with a child for each step, wherever MLflow does not have them yet."""
-    logged: ProjectedRuns = _submit(run, "log", _project, after=tuple(run.outcomes))
+    logged: ProjectedRuns = submit(run, "log", _project, after=tuple(run.outcomes))
     return logged
 
 
@@ -241,7 +241,7 @@ def _locks(run: Run) -> Path:
 
 def register(run: Run, logged: ProjectedRuns) -> Versions:
     """Teacher and student as versions in the registry, found again by digest."""
-    versions: Versions = _submit(run, "register", _register, logged, after=["log"])
+    versions: Versions = submit(run, "register", _register, logged, after=["log"])
     return versions
 
 
@@ -283,7 +283,7 @@ def _version_tags(run: Run, step_name: str) -> dict[str, str]:
 
 def judge(run: Run, versions: Versions) -> Decision:
     """The gate: candidate against the floor and against the champion on the same holdout."""
-    decision: Decision = _submit(run, "gate", _judge, versions, after=["register"])
+    decision: Decision = submit(run, "gate", _judge, versions, after=["register"])
     return decision
 
 
@@ -299,7 +299,7 @@ def _judge(run: Run, versions: Versions) -> Decision:
 
 def promote(run: Run, versions: Versions) -> None:
     """Move the alias; the old champion's version stays registered."""
-    _submit(run, "promote", _promote, versions, after=["gate"])
+    submit(run, "promote", _promote, versions, after=["gate"])
 
 
 def _promote(run: Run, versions: Versions) -> None:
@@ -308,7 +308,7 @@ def _promote(run: Run, versions: Versions) -> None:
 
 def report(run: Run, logged: ProjectedRuns, versions: Versions, decision: Decision) -> Path:
     """The report as a page under var/, in MLflow beside the decision, and as Prefect artifacts."""
-    page: Path = _submit(run, "report", _report, logged, versions, decision, after=["gate"])
+    page: Path = submit(run, "report", _report, logged, versions, decision, after=["gate"])
     return page
 
 

@@ -56,7 +56,8 @@ def write_report(folder: Path, report: ReportData) -> Path:
 
 def write_plots(folder: Path, report: ReportData) -> tuple[Path, ...]:
     """Every figure of the page as a PNG file of its own in *folder*, for a tracking server."""
-    from components.report.plots import figures, png
+    from components.report.canvas import png
+    from components.report.plots import figures
 
     folder.mkdir(parents=True, exist_ok=True)
     drawn = figures(report) | example_figures(report)
@@ -222,7 +223,7 @@ def _sections(report: ReportData, drawn: Mapping[str, Figure], examples: Mapping
 def _inline(figures: Mapping[str, Figure]) -> tuple[Any, ...]:
     from markupsafe import Markup
 
-    from components.report.plots import inline_svg
+    from components.report.canvas import inline_svg
 
     # Matplotlib drew and escaped it; nothing of the user's reaches it as markup.
     return tuple(Markup(inline_svg(figure, name.replace("_", " "))) for name, figure in figures.items())  # noqa: S704

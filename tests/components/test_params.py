@@ -81,9 +81,7 @@ def test_all_problems_are_said_at_once_with_lines_and_guesses(tmp_path):
 
     assert "6 problems" in message
     assert "data.revison (line 4): no such parameter; did you mean 'revision'?" in message
-    assert (
-        "data.format (line 5): no 'parquett' among the formats (found: idx, image_folder, parquet, " in message
-    )
+    assert "data.format (line 5): no 'parquett' among the formats (found: idx, image_folder, parquet, " in message
     assert "teacher.model.chanels (line 8): no such parameter; did you mean 'channels'?" in message
     assert "student.objective.temperature (line 11): Input should be greater than 0 (is -4)" in message
     assert "student.objective.alfa (line 11): no such parameter; did you mean 'alpha'?" in message

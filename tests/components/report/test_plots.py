@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from components.evaluation.metrics import log_softmax
-from components.report import plots
+from components.report import canvas, plots
 from components.report.disagreements import disagreements
 from components.report.page import write_plots
 
@@ -25,7 +25,7 @@ def test_every_figure_is_a_picture(written, tmp_path: Path) -> None:
 
 def test_equal_places_are_drawn_apart() -> None:
     """Two students of one size do not hide each other."""
-    moved = plots._apart([100.0, 20.0, 20.0])
+    moved = canvas.apart([100.0, 20.0, 20.0])
     assert moved[:2] == [100.0, 20.0]
     assert moved[2] > 20.0
 
@@ -33,13 +33,13 @@ def test_equal_places_are_drawn_apart() -> None:
 @pytest.mark.parametrize(("value", "text"), [(0.05, "0.05"), (950, "950"), (20_000, "20k"), (1_500_000, "1.5M")])
 def test_short_numbers(value: float, text: str) -> None:
     """As on the axes."""
-    assert plots.short_number(value) == text
+    assert canvas.short_number(value) == text
 
 
 def test_long_names_keep_both_ends() -> None:
     """Two classes that begin alike stay apart."""
-    assert plots.shortened("automobile", 12) == "automobile"
-    assert plots.shortened("card_payment_wrong_exchange_rate_67", 12) == "card_…ate_67"
+    assert canvas.shortened("automobile", 12) == "automobile"
+    assert canvas.shortened("card_payment_wrong_exchange_rate_67", 12) == "card_…ate_67"
 
 
 def test_losses_without_a_distillation_part(make_report) -> None:
@@ -72,8 +72,8 @@ def test_a_student_that_repeats_its_teacher_has_no_disagreements(make_report) ->
 
 def test_inline_pictures_take_the_colour_of_the_page(make_report) -> None:
     """Ink becomes currentColor, and no document wrapper or namespace is left."""
-    text = plots.inline_svg(plots.losses(make_report().history("student")), "losses & more")
+    text = canvas.inline_svg(plots.losses(make_report().history("student")), "losses & more")
     assert text.startswith('<svg role="img" aria-label="losses &amp; more"')
     assert "currentColor" in text
-    assert plots.INK not in text
+    assert canvas.INK not in text
     assert "xmlns" not in text

@@ -1,0 +1,1 @@
+"""Many students from one set of soft targets: what is varied, who trains it, and what came of it."""
