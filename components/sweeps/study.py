@@ -158,19 +158,24 @@ class Study:
     @contextmanager
     def _told(self) -> Iterator[None]:
         """What the database raises is one ServerError without the password."""
-        from optuna.exceptions import StorageInternalError
-        from sqlalchemy.exc import SQLAlchemyError
-
         from components.tracking import without_password
 
         try:
             yield
-        except (StorageInternalError, SQLAlchemyError, ImportError) as error:
+        except Exception as error:
+            if not _is_databases(error):
+                raise
             reason = str(error.__cause__ or error).strip().partition("\n")[0]
             raise ServerError(
                 f"the study's database {without_password(self._url)} cannot be used: {without_password(reason)}; "
                 "correct POTSTILL_STUDY_URL, or unset it to use a file below var/"
             ) from error
+
+
+def _is_databases(error: Exception) -> bool:
+    """Raised by what the study stands on: its storage, the driver of its database, or the lack of one."""
+    roots = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    return isinstance(error, ImportError) or bool(roots & {"optuna", "sqlalchemy"})
 
 
 @dataclass(frozen=True, slots=True)
