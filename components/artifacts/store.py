@@ -40,6 +40,8 @@ from components.settings import Settings
 
 LARGE_BYTES = 64 * 2**20
 """From here on, a thread costs less than it saves."""
+NUM_FLUSHES = 8
+"""Files that are fsynced at a time: a file system that is asked for several writes its journal once for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,11 +289,11 @@ def inventory(folder: Path) -> tuple[tuple[FileEntry, ...], tuple[FileEntry, ...
 
 @contextmanager
 def _flushing(paths: Sequence[Path]) -> Iterator[None]:
-    """Large files are fsynced by another thread; small ones are left to whoever publishes them."""
+    """Large files are fsynced by other threads, all at once; small ones are left to whoever publishes them."""
     if sum(path.stat().st_size for path in paths) < LARGE_BYTES:
         yield
         return
-    with ThreadPoolExecutor(1) as disk:
+    with ThreadPoolExecutor(NUM_FLUSHES) as disk:
         flushed = [disk.submit(fsync, path) for path in paths]
         yield
         for each in flushed:

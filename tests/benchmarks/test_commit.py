@@ -102,9 +102,9 @@ def median(values: Iterable[float]) -> str:
 
 @pytest.mark.parametrize("num_files", [1, 8])
 def test_a_large_result_costs_little_more_than_writing_and_hashing_it(tmp_path: Path, num_files: int) -> None:
-    """512 MiB are committed at no less than 0.85 of the rate at which they are written, then hashed and flushed at once.
+    """512 MiB are committed at no less than 0.85 of the rate of a plain write with fsync, in rounds that take turns.
 
-    What that is of a plain write with fsync, which knows nothing of its bytes afterwards, is shown: rounds take turns.
+    One file cannot be: a step writes all of it, and then one core hashes it. There, 0.85 of the rate of that is asked for.
     """
     content = memoryview(np.random.default_rng(0).bytes(TOTAL))
     store = Store(Settings(store=str(tmp_path / "store"), var_dir=tmp_path / "var", device="cpu"))
@@ -117,11 +117,11 @@ def test_a_large_result_costs_little_more_than_writing_and_hashing_it(tmp_path: 
         rounds.append((plain, committed(store, turn, content, num_files)))
     measured = rounds[1:]
     parts = f"write {median(plain.write for plain, _ in measured)} s + fsync {median(plain.fsync for plain, _ in measured)} s"
-    of_plain = median(plain.unhashed / ours for plain, ours in measured)
+    of_plain = statistics.median(plain.unhashed / ours for plain, ours in measured)
     of_limit = statistics.median(plain.limit / ours for plain, ours in measured)
     print(
         f"\n{num_files} files: {parts}   sha256 alone {median(plain.sha256 for plain, _ in measured)} s   "
-        f"committed {median(ours for _, ours in measured)} s = {of_plain} of the plain rate, {of_limit:.2f} of the limit   "
+        f"committed {median(ours for _, ours in measured)} s = {of_plain:.2f} of the plain rate, {of_limit:.2f} of the limit   "
         f"dvc add {added_to_dvc(tmp_path / 'dvc', content):.2f} s"
     )
-    assert of_limit >= 0.85
+    assert (of_limit if num_files == 1 else of_plain) >= 0.85
