@@ -514,6 +514,24 @@ def _sweep_contradictions(sweep: SweepParams) -> Iterator[str]:
         yield "a trial with several objectives cannot be pruned: set pruner to none"
 
 
+class ComparisonParams(Frozen):
+    """Several objectives under one teacher and with the same seeds; `potstill compare` alone reads it."""
+
+    methods: Mapping[str, Annotated[tuple[ObjectiveChoice, ...], Field(min_length=1)]] = Field(
+        min_length=2,
+        description="a row of the table each: objectives, of which the best on the validation split is taken",
+    )
+    reference: str = Field("kd", description="the row that all others are compared with, besides hard labels")
+    seeds: int = Field(5, ge=2, description="students behind each row, with student.seed 0, 1, ...")
+    search_seeds: int = Field(2, ge=1, description="students behind each choice, with student.seed 0, 1, ...")
+
+    @model_validator(mode="after")
+    def _reference_is_a_row(self) -> ComparisonParams:
+        if self.reference not in self.methods:
+            raise ValueError(f"reference {self.reference!r} is not one of the methods ({', '.join(self.methods)})")
+        return self
+
+
 class RegistryParams(Frozen):
     """Names in MLflow."""
 
@@ -535,6 +553,7 @@ class Params(Frozen):
     gate: GateParams
     registry: RegistryParams
     sweep: SweepParams | None = Field(None, description="many students from one set of soft targets")
+    comparison: ComparisonParams | None = Field(None, description="a table of objectives")
 
     def workload_for(self, data: DataSpec) -> Workload:
         """The workload, for the labels of *data*; BadInputError where those are of another kind than it learns."""

@@ -91,6 +91,19 @@ def repeat(
 
 
 @app.command(rich_help_panel="Work")
+def compare(params: ParamsFile = DEFAULT_PARAMS, set_: Overrides = None, data_rev: DataRevision = None) -> None:
+    """Compare objectives under one teacher: each one's best configuration on validation, then several seeds on the test.
+
+    Killed, the same command goes on: students that are there are not trained again.
+
+    Example: [bold]potstill compare --params recipes/methods_fashion.yaml[/bold]
+    """
+    from flows.compare import launch_compare
+
+    launch_compare(params, _overrides(set_, data_rev))
+
+
+@app.command(rich_help_panel="Work")
 def plan(params: ParamsFile = DEFAULT_PARAMS, set_: Overrides = None, data_rev: DataRevision = None) -> None:
     """Say what a run would do: which steps are there already, and for the others why not."""
     from flows.plan import print_plan

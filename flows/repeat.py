@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,9 @@ def repeat(params_file: Path, overrides: Sequence[str], *, seeds: int, name: str
     if seeds < 2:
         raise BadInputError(f"--seeds is {seeds}; a deviation needs 2 or more")
     began = time.monotonic()
-    runs = [_one(params_file, (*overrides, f"student.seed={seed}"), f"repeat {name} {seed}") for seed in range(seeds)]
+    runs = [
+        all_steps(params_file, (*overrides, f"student.seed={seed}"), f"repeat {name} {seed}") for seed in range(seeds)
+    ]
     per_seed = [run.artifacts()["evaluate"].read_json("metrics.json") for run in runs]
     return {
         "name": name,
@@ -35,15 +37,16 @@ def repeat(params_file: Path, overrides: Sequence[str], *, seeds: int, name: str
         **summary(per_seed, runs[0].params.workload.build()),
         "minutes": (time.monotonic() - began) / 60,
         "cached_steps": sum(outcome.cached for run in runs for outcome in run.outcomes.values()),
-        "machine": _machine(runs[0]),
+        "machine": machine(runs[0]),
         "params": runs[0].params.model_dump(mode="json"),
         "code": code_version().commit,
     }
 
 
-def _one(params_file: Path, overrides: Sequence[str], name: str) -> Run:
+def all_steps(params_file: Path, overrides: Sequence[str], name: str, *, steps: Sequence[str] = STEPS) -> Run:
+    """A run in which *steps* are done."""
     run = open_run(params_file, overrides, name=name)
-    for step in STEPS:
+    for step in steps:
         run.step(step)
     return run
 
@@ -52,10 +55,10 @@ def summary(per_seed: Sequence[Mapping[str, Any]], workload: Workload) -> dict[s
     """Metrics of each seed -> each arm's spread and parameters, and distilled - hard labels of every measure."""
     titles = {name: measure.title for name, measure in {**workload.measures, **workload.fidelity_measures}.items()}
     arms = {
-        arm: {metric: _plain(spread([found[arm][metric] for found in per_seed])) for metric in titles} for arm in ARMS
+        arm: {metric: plain(spread([found[arm][metric] for found in per_seed])) for metric in titles} for arm in ARMS
     }
     differences = {
-        metric: _plain(
+        metric: plain(
             paired_difference([f["student"][metric] for f in per_seed], [f["baseline"][metric] for f in per_seed])
         )
         for metric in titles
@@ -69,11 +72,11 @@ def summary(per_seed: Sequence[Mapping[str, Any]], workload: Workload) -> dict[s
     }
 
 
-def _plain(value: Spread | PairedDifference) -> dict[str, Any]:
+def plain(value: Spread | PairedDifference) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__slots__}
 
 
-def _machine(run: Run) -> dict[str, Any]:
+def machine(run: Run) -> dict[str, Any]:
     from importlib.metadata import version
 
     return {
@@ -122,15 +125,32 @@ def rich_table(result: Mapping[str, Any]) -> Table:
     return table
 
 
-def write(result: Mapping[str, Any], folder: Path) -> None:
-    """result.json and result.md in *folder*."""
+def write(result: Mapping[str, Any], folder: Path, *, text: str) -> None:
+    """result.json and *text* as result.md in *folder*."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "result.json", result)
-    (folder / "result.md").write_text(markdown(result), encoding="utf-8")
+    (folder / "result.md").write_text(text, encoding="utf-8")
 
 
 def launch_repeat(params_file: Path, overrides: Sequence[str], *, seeds: int) -> None:
     """Repeat with progress, print the table and write it below <var>/repeats/."""
+    name = params_file.stem
+    launched(
+        lambda: repeat(params_file, overrides, seeds=seeds, name=name),
+        folder=Path("repeats") / name,
+        text=markdown,
+        table=rich_table,
+    )
+
+
+def launched(
+    work: Callable[[], dict[str, Any]],
+    *,
+    folder: Path,
+    text: Callable[[dict[str, Any]], str],
+    table: Callable[[dict[str, Any]], Table],
+) -> None:
+    """Do *work* with progress, print its table and write its result below <var>/<folder>/."""
     from rich.console import Console
 
     from components.settings import Settings
@@ -139,11 +159,10 @@ def launch_repeat(params_file: Path, overrides: Sequence[str], *, seeds: int) ->
 
     console = Console()
     progress = ConsoleProgress(console)
-    name = params_file.stem
     with interruptible(progress):
         PROGRESS.set(progress)
-        result = repeat(params_file, overrides, seeds=seeds, name=name)
-    folder = Settings().var_dir / "repeats" / name
-    write(result, folder)
-    console.print(rich_table(result))
-    console.print(f"in {folder}", soft_wrap=True, highlight=False)
+        result = work()
+    written = Settings().var_dir / folder
+    write(result, written, text=text(result))
+    console.print(table(result))
+    console.print(f"in {written}", soft_wrap=True, highlight=False)

@@ -117,3 +117,16 @@ def mcnemar_p_value(first_only: int, second_only: int) -> float:
         term = term * (discordant - k) // (k + 1)
         tail += term
     return min(1.0, float(2 * tail / 2**discordant))
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Adjusted p-values of a family of tests, in their order: below a level, the level holds for all of them together.
+
+    Holm, "A simple sequentially rejective multiple test procedure" (Scandinavian Journal of Statistics 1979).
+    """
+    ascending = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(ascending):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return tuple(adjusted)

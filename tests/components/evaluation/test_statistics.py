@@ -121,3 +121,20 @@ def test_bootstrap_needs_rows() -> None:
     """Nothing was measured: nothing can be said."""
     with pytest.raises(BadInputError, match="N > 0"):
         statistics.paired_bootstrap_interval(np.zeros(0), np.zeros(0))
+
+
+def test_holm_by_hand() -> None:
+    """0.01, 0.04, 0.03 of three: 3 * 0.01, then 2 * 0.03, then no less than that."""
+    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.06, 0.06))
+    assert statistics.holm([0.6, 0.9]) == (1.0, 1.0)
+    assert statistics.holm([]) == ()
+
+
+@given(p_values=st.lists(st.floats(0, 1), min_size=1, max_size=9))
+def test_holm_keeps_the_order_and_lies_between_none_and_bonferroni(p_values: list[float]) -> None:
+    """Never below the p-value itself, never above the number of tests times it."""
+    adjusted = statistics.holm(p_values)
+
+    assert all(p <= a <= min(1, len(p_values) * p) + 1e-12 for p, a in zip(p_values, adjusted, strict=True))
+    ranked = sorted(zip(p_values, adjusted, strict=True))
+    assert [a for _, a in ranked] == sorted(adjusted)
