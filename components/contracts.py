@@ -244,6 +244,10 @@ class ModelParams(PluginParams):
     located: ClassVar[frozenset[str]] = frozenset()
     """Parameters that say where `files` are: what is in them counts in keys, not where they lie."""
 
+    def modules(self) -> tuple[str, ...]:
+        """Modules of the user's own that compute it besides the plugin file."""
+        return ()
+
     def files(self) -> Mapping[str, Path]:
         """Files that `learn` and `begin` read, by names that are the same wherever they lie."""
         return {}

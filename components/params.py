@@ -33,6 +33,7 @@ from components.contracts import (
     WorkloadParams,
 )
 from components.errors import BadInputError, ParamsError
+from components.functions import DOTTED
 from components.schedules import highest
 
 FAMILIES: Mapping[type[BaseModel], str] = {
@@ -284,15 +285,106 @@ class WeightsTeacher(Frozen):
     file: Path = Field(description="the .safetensors file, from the working directory or the repository around it")
 
 
-TeacherSource = Annotated[Union[TrainedTeacher, MlflowTeacher, WeightsTeacher], Field(discriminator="kind")]
+class BuilderTeacher(Frozen):
+    """A teacher that a function of your own builds, with the weights that it comes with."""
+
+    kind: Literal["builder"]
+    builder: str = Field(pattern=DOTTED, description="module:function; it gets the DataSpec and returns a torch module")
+    arguments: Mapping[str, Any] = Field(default_factory=dict, description="what the function is called with, by name")
+
+    def as_model(self) -> ModelParams:
+        """The same as teacher.model."""
+        model = plugins.params_class("models", "builder").model_validate(
+            {"name": "builder", "builder": self.builder, "arguments": self.arguments}
+        )
+        assert isinstance(model, ModelParams)
+        return model
+
+
+class BlackBoxTeacher(Frozen):
+    """A teacher that only predicts: its answers in a file, or a function that is asked."""
+
+    kind: Literal["black_box"]
+    file: Path | None = Field(
+        None, description=".npz or .parquet with sample_id, source or row of each sample, and what was said of it"
+    )
+    function: str | None = Field(
+        None, pattern=DOTTED, description="module:function; it gets samples [B, *S] and returns an array"
+    )
+    arguments: Mapping[str, Any] = Field(default_factory=dict, description="what the function is called with, by name")
+    answers: Literal["probabilities", "labels"] = Field(
+        "probabilities", description="[N, C] probabilities of the classes, or [N] labels alone"
+    )
+    classes: tuple[str, ...] | None = Field(
+        None, description="names of its classes in its own order; null: those of the data, in their order"
+    )
+    smoothing: float = Field(
+        0.1, gt=0, lt=1, description="with labels: that share of each row is spread over all classes"
+    )
+    smallest_probability: float = Field(
+        1e-6, gt=0, lt=0.1, description="with probabilities: smaller ones are raised to it, since log 0 is no number"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> BlackBoxTeacher:
+        if (self.file is None) == (self.function is None):
+            raise ValueError("name either a file of what it said or a function that is asked")
+        return self
+
+
+class TrainedMembers(Frozen):
+    """Members that are trained here as teacher.train and teacher.views say, one for each seed."""
+
+    kind: Literal["train"]
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1, description="a member for each")
+    model: ModelChoice | None = Field(None, description="their architecture; null: teacher.model")
+
+
+class WeightsMember(WeightsTeacher):
+    """A member from a file of safetensors weights."""
+
+    model: ModelChoice | None = Field(None, description="the architecture of the weights; null: teacher.model")
+
+
+MemberSource = Annotated[
+    Union[TrainedMembers, MlflowTeacher, WeightsMember, BuilderTeacher, BlackBoxTeacher], Field(discriminator="kind")
+]
+
+
+class EnsembleTeacher(Frozen):
+    """Several teachers, whose answers are combined sample by sample."""
+
+    kind: Literal["ensemble"]
+    members: tuple[MemberSource, ...] = Field(min_length=1, description="where they come from; at least two in all")
+    combine: Literal["probabilities", "logits", "weighted", "confidence"] = Field(
+        "probabilities",
+        description="mean probabilities; mean logits (or numbers); probabilities weighted by their fit on validation; "
+        "probabilities weighted sample by sample by how certain each member is",
+    )
+
+    @model_validator(mode="after")
+    def _several(self) -> EnsembleTeacher:
+        if sum(len(member.seeds) if isinstance(member, TrainedMembers) else 1 for member in self.members) < 2:
+            raise ValueError("an ensemble has at least two members: name more, or more seeds")
+        return self
+
+
+TeacherSource = Annotated[
+    Union[TrainedTeacher, MlflowTeacher, WeightsTeacher, BuilderTeacher, BlackBoxTeacher, EnsembleTeacher],
+    Field(discriminator="kind"),
+]
 
 
 class TeacherParams(Frozen):
     """The large, slow, accurate model."""
 
     source: TeacherSource = Field(default_factory=TrainedTeacher, description="where the teacher comes from")
-    model: ModelChoice = Field(description="the teacher's architecture; with kind: mlflow, the program brings its own")
-    train: TrainParams = Field(default_factory=TrainParams, description="how the teacher is trained, with kind: train")
+    model: ModelChoice = Field(
+        description="the teacher's architecture; kind: builder sets it, and with mlflow or black_box it is not used"
+    )
+    train: TrainParams = Field(
+        default_factory=TrainParams, description="how the teacher is trained, or the members of an ensemble are"
+    )
     views: ViewParams = Field(default_factory=ViewParams, description="augmentations of the teacher's own training")
     folds: int = Field(
         1,
@@ -305,6 +397,40 @@ class TeacherParams(Frozen):
         description="metric: what the teacher must reach on validation before it may teach, in the metric's direction",
     )
     seed: int = Field(0, ge=0, description="of the teacher's initial weights, shuffling and dropout")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_builder_is_the_model(cls, tree: Any) -> Any:
+        """A teacher that a function builds is the model `builder`, and naming it once is enough."""
+        source = tree.get("source") if isinstance(tree, dict) else None
+        if not isinstance(source, dict) or source.get("kind") != "builder" or "model" in tree:
+            return tree
+        return {**tree, "model": {**{k: v for k, v in source.items() if k != "kind"}, "name": "builder"}}
+
+    @property
+    def members(self) -> tuple[TeacherParams, ...]:
+        """Those of an ensemble, each as a teacher by itself; else the teacher itself."""
+        if not isinstance(self.source, EnsembleTeacher):
+            return (self,)
+        return tuple(member for source in self.source.members for member in self._members_of(source))
+
+    def _members_of(self, source: MemberSource) -> Iterator[TeacherParams]:
+        model = getattr(source, "model", None) or self.model
+        if isinstance(source, TrainedMembers):
+            for seed in source.seeds:
+                yield self.model_copy(update={"source": TrainedTeacher(), "model": model, "seed": seed})
+        elif isinstance(source, BuilderTeacher):
+            yield self.model_copy(update={"source": source, "model": source.as_model()})
+        else:
+            yield self.model_copy(update={"source": source, "model": model})
+
+    @property
+    def in_words(self) -> str:
+        """Such as 'convnet', 'an ensemble of 5' or 'a black box'."""
+        source = self.source
+        if isinstance(source, EnsembleTeacher):
+            return f"an ensemble of {len(self.members)}"
+        return "a black box" if isinstance(source, BlackBoxTeacher) else self.model.name
 
 
 class SoftTargetParams(Frozen):
@@ -576,11 +702,19 @@ class Params(Frozen):
 def _contradictions(params: Params) -> Iterator[str]:
     yield from _unknown_metrics(params)
     yield from _of_another_kind_of_labels(params)
-    if params.student.model == params.teacher.model and highest(params.student.objective.alpha) > 0:
+    single = params.teacher.source.kind in ("train", "weights")
+    if single and params.student.model == params.teacher.model and highest(params.student.objective.alpha) > 0:
         yield "student.model is the teacher's own model: there is nothing to make smaller"
     if params.student.labels.by == "index" and params.student.labels.file is None and params.data.split.by != "index":
         yield "student.labels names no file, and data.split has none either: set student.labels.file"
     yield from _teacher_contradictions(params.teacher)
+    if params.teacher.source.kind in ("ensemble", "black_box") and "features" in params.student.objective.needs:
+        yield (
+            f"student.objective {params.student.objective.name} needs the features of one model, and teacher.source.kind is "
+            f"{params.teacher.source.kind!r}: choose an objective of logits"
+        )
+    yield from _views_of_a_table(params)
+    yield from _kinds_of_answers(params)
     if params.teacher.folds > 1 and "features" in params.student.objective.needs:
         yield (
             f"student.objective {params.student.objective.name} needs the features of one live teacher, and teacher.folds "
@@ -589,11 +723,36 @@ def _contradictions(params: Params) -> Iterator[str]:
 
 
 def _teacher_contradictions(teacher: TeacherParams) -> Iterator[str]:
-    kind = teacher.source.kind
-    if kind != "train" and teacher.train != TrainParams():
+    source, kind = teacher.source, teacher.source.kind
+    trains = isinstance(source, EnsembleTeacher) and any(member.kind == "train" for member in source.members)
+    if kind != "train" and not trains and teacher.train != TrainParams():
         yield f"teacher.train is set, but teacher.source.kind is {kind!r}: nothing would be trained"
+    if isinstance(source, BuilderTeacher) and teacher.model != source.as_model():
+        yield "teacher.source.kind is 'builder', and teacher.model names another model: leave teacher.model out"
     if kind != "train" and teacher.folds > 1:
         yield f"teacher.folds is {teacher.folds}, but teacher.source.kind is {kind!r}: only what is trained here has folds"
+
+
+def _kinds_of_answers(params: Params) -> Iterator[str]:
+    """Probabilities of classes make no sense of numbers."""
+    if params.workload.build().labels != "numbers":
+        return
+    source = params.teacher.source
+    if isinstance(source, EnsembleTeacher) and source.combine != "logits":
+        yield f"teacher.source.combine {source.combine} is for classes, and the labels are numbers: set it to logits"
+    if any(isinstance(member.source, BlackBoxTeacher) for member in params.teacher.members):
+        yield "teacher.source.kind black_box gives probabilities or labels of classes, and the labels are numbers"
+
+
+def _views_of_a_table(params: Params) -> Iterator[str]:
+    sources = [member.source for member in params.teacher.members]
+    tables = any(isinstance(source, BlackBoxTeacher) and source.file for source in sources)
+    if tables and params.student.views.transforms and not params.student.allow_mismatched_views:
+        yield (
+            "teacher.source.file holds what a black box said of the samples as they are, and student.views.transforms make "
+            "others of them: leave student.views out, ask a function (teacher.source.function), or set "
+            "student.allow_mismatched_views for a study of that mistake"
+        )
 
 
 def _unknown_metrics(params: Params) -> Iterator[str]:

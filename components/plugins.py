@@ -55,7 +55,8 @@ def load(family: str, name: str) -> Any:
 
 def libraries(modules: Iterable[str]) -> tuple[str, ...]:
     """Distributions that these plugin files name in LIBRARIES, because their versions can change a number."""
-    named = {name for module in modules for name in getattr(importlib.import_module(module), "LIBRARIES", ())}
+    files = [module for module in modules if not module.rpartition(".")[2].startswith("_")]
+    named = {name for module in files for name in getattr(importlib.import_module(module), "LIBRARIES", ())}
     return tuple(sorted(named))
 
 

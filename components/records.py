@@ -158,7 +158,7 @@ def student_note(report: ReportData) -> str:
     ratio = metrics["teacher"]["num_parameters"] / size
     return (
         f"{params.student.model.name} with {size:,} parameters, {ratio:.1f} times fewer than its teacher "
-        f"({params.teacher.model.name}); objective {params.student.objective.in_words()}. "
+        f"({params.teacher.in_words}); objective {params.student.objective.in_words()}. "
         f"{_test_score(report, 'student')}; its teacher {written(measure, metrics['teacher'][name])}, "
         f"the same model on hard labels alone {written(measure, metrics['baseline'][name])}."
     )
@@ -167,7 +167,7 @@ def student_note(report: ReportData) -> str:
 def teacher_note(report: ReportData) -> str:
     """What a registered teacher is and how well it did, for the list of versions; Markdown."""
     size = report.metrics["teacher"]["num_parameters"]
-    return f"{report.params.teacher.model.name} with {size:,} parameters. {_test_score(report, 'teacher')}."
+    return f"{report.params.teacher.in_words} with {size:,} parameters. {_test_score(report, 'teacher')}."
 
 
 def _test_score(report: ReportData, arm: str) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 from torch import Tensor, nn
 
 from components import plugins
 from components.artifacts.artifact import Artifact, sha256_of, write_json
-from components.contracts import DataSpec, ModelParams
+from components.contracts import DataSpec, ModelParams, Tokenized
 from components.errors import ArtifactDamagedError
 from components.programs import TOKENIZER
 
@@ -22,6 +23,9 @@ MODEL = "model.json"
 WEIGHTS = "weights.safetensors"
 LEARNED = "learned.json"
 PROGRAM = "model.pt2"
+COMPOSED = {"ensemble": "components.models._ensemble", "black_box": "components.models._black_box"}
+"""Formats of teachers that are no single model with weights: the module that loads them."""
+Says = Literal["logits", "log_probabilities"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +58,74 @@ def save_model(out: Path, module: nn.Module, params: ModelParams, data: DataSpec
         write_json(out / LEARNED, dict(data.learned))
 
 
+def save_description(out: Path, form: str, **described: Any) -> None:
+    """model.json of one of COMPOSED, in the folder *out* where its members or weights lie already."""
+    weight_bytes = sum(path.stat().st_size for name in (WEIGHTS, PROGRAM) for path in out.rglob(name))
+    write_json(out / MODEL, {"format": form, "family": form, "params": {}, "weight_bytes": weight_bytes, **described})
+
+
+def ensemble_description(out: Path, members: Sequence[str], *, combine: str, weights: Sequence[float] | None) -> None:
+    """model.json of an ensemble in the folder *out*, whose *members* lie in folders of it."""
+    folders = [Artifact("teacher", "", "", out / name) for name in members]
+    sizes = [describe(each).num_parameters for each in folders]
+    raw = combine == "logits" and all(says(each) == "logits" for each in folders)
+    save_description(
+        out,
+        "ensemble",
+        members=list(members),
+        combine=combine,
+        weights=None if weights is None else list(weights),
+        num_parameters=None if None in sizes else sum(size or 0 for size in sizes),
+        says="logits" if raw else "log_probabilities",
+        exportable=all(_is_plain(each) for each in folders),
+    )
+
+
+def _is_plain(artifact: Artifact) -> bool:
+    """Tensor operations from end to end."""
+    return artifact.read_json(MODEL)["format"] == "weights" and not isinstance(load_model(artifact), Tokenized)
+
+
+def save_weights(out: Path, module: nn.Module) -> None:
+    """Its state in the folder *out*; the same weights are the same bytes."""
+    safetensors.torch.save_file({name: _plain(tensor) for name, tensor in module.state_dict().items()}, out / WEIGHTS)
+
+
 def load_model(artifact: Artifact) -> nn.Module:
     """The model in eval mode: uint8 [B, *S] -> logits [B, C]. ArtifactDamagedError when its files do not fit each other."""
     described = artifact.read_json(MODEL)
     if described["format"] == "torch_export":
         return load_program(artifact.root)
-    module = build_model(described, learned_by(artifact))
+    if described["format"] in COMPOSED:
+        # Named and not imported, so that changing one retrains no teacher of another kind.
+        module: nn.Module = importlib.import_module(COMPOSED[described["format"]]).load(
+            described, lambda name: load_model(within(artifact, name))
+        )
+        if not artifact.file(WEIGHTS).exists():
+            return module.eval()
+    else:
+        module = build_model(described, learned_by(artifact))
     try:
         module.load_state_dict(safetensors.torch.load_file(artifact.file(WEIGHTS)))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise ArtifactDamagedError(f"{artifact.file(WEIGHTS)} does not hold the weights of {MODEL}: {error}") from error
     return module.eval()
+
+
+def within(artifact: Artifact, folder: str) -> Artifact:
+    """The model in a *folder* of an artifact, as an artifact."""
+    return Artifact(artifact.kind, f"{artifact.key}/{folder}", f"{artifact.digest}/{folder}", artifact.root / folder)
+
+
+def says(artifact: Artifact) -> Says:
+    """What the model's answers are: raw logits, or logarithms of probabilities where nobody knows the logits."""
+    said: Says = artifact.read_json(MODEL).get("says", "logits")
+    return said
+
+
+def can_be_exported(artifact: Artifact) -> bool:
+    """Whether the model is a program, or can become one that needs none of this code."""
+    return bool(artifact.read_json(MODEL).get("exportable", True))
 
 
 def learned_by(artifact: Artifact) -> dict[str, str]:
@@ -86,7 +147,7 @@ def describe(artifact: Artifact) -> ModelDescription:
     if described["format"] == "torch_export":
         return ModelDescription("torch_export", {}, None, artifact.file(PROGRAM).stat().st_size)
     return ModelDescription(
-        described["family"], described["params"], described["num_parameters"], described["weight_bytes"]
+        described["family"], described["params"], described.get("num_parameters"), described["weight_bytes"]
     )
 
 
@@ -96,10 +157,18 @@ def model_digest(artifact: Artifact) -> str:
     Not of what was measured.
     """
     described = artifact.read_json(MODEL)
+    if described["format"] in COMPOSED:
+        return _composed_digest(artifact, described)
     content = PROGRAM if described["format"] == "torch_export" else WEIGHTS
     decisive = [described.get("family"), described.get("params"), sha256_of(artifact.file(content))]
     decisive += [sha256_of(artifact.file(name)) for name in (LEARNED, TOKENIZER) if artifact.file(name).exists()]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _composed_digest(artifact: Artifact, described: Mapping[str, Any]) -> str:
+    members = [model_digest(within(artifact, name)) for name in described.get("members", ())]
+    weights = [sha256_of(artifact.file(WEIGHTS))] if artifact.file(WEIGHTS).exists() else []
+    return hashlib.sha256(json.dumps([described, members, weights], sort_keys=True).encode()).hexdigest()
 
 
 class _Program(nn.Module):

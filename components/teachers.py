@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from components.artifacts.artifact import sha256_of
 from components.contracts import DataSpec, ModelParams, Resolved
 from components.errors import ServerError, WeightsError
-from components.params import MlflowTeacher, TeacherSource, WeightsTeacher
+from components.params import BlackBoxTeacher, MlflowTeacher, TeacherSource, WeightsTeacher
 from components.settings import Settings, find_local
 
 if TYPE_CHECKING:
@@ -37,14 +37,26 @@ def resolve_teacher(source: TeacherSource, settings: Settings) -> Resolved:
             )
         found = resolve_model(source.uri, settings.tracking_uri)
         return Resolved(facts={"model_digest": found.digest}, notes={"teacher_uri": found.uri})
+    if isinstance(source, BlackBoxTeacher) and source.file:
+        return Resolved(facts={"file_sha256": _digest(black_box_file(source))})
     return Resolved()
+
+
+def black_box_file(source: BlackBoxTeacher) -> Path:
+    """Where its answers lie; WeightsError if they do not."""
+    assert source.file is not None
+    return _found(source.file)
 
 
 def weights_file(source: WeightsTeacher) -> Path:
     """Where the weights lie, in the working directory or the repository around it; WeightsError if they do not."""
-    found = find_local(source.file)
+    return _found(source.file)
+
+
+def _found(file: Path) -> Path:
+    found = find_local(file)
     if found is None:
-        raise WeightsError(f"teacher.source.file {source.file} does not exist (looked from {Path.cwd()})")
+        raise WeightsError(f"teacher.source.file {file} does not exist (looked from {Path.cwd()})")
     return found
 
 
@@ -53,8 +65,7 @@ def weights_module(file: Path, sha256: str, params: ModelParams, data: DataSpec)
     import safetensors
     import safetensors.torch
 
-    if _digest(file) != sha256:
-        raise WeightsError(f"{file} changed while it was about to be read; run the same command again")
+    refuse_change(file, sha256)
     try:
         found = safetensors.torch.load_file(file)
     except (OSError, safetensors.SafetensorError) as error:
@@ -66,6 +77,12 @@ def weights_module(file: Path, sha256: str, params: ModelParams, data: DataSpec)
         raise WeightsError(f"{file} does not fit teacher.model ({params.name}):\n{lines}\n{_way_out(problems)}")
     module.load_state_dict(found)
     return module.eval()
+
+
+def refuse_change(file: Path, sha256: str) -> None:
+    """WeightsError unless *file* is what it was when the key was made."""
+    if _digest(file) != sha256:
+        raise WeightsError(f"{file} changed while it was about to be read; run the same command again")
 
 
 def fetch_program(out: Path, uri: str, settings: Settings, data: DataSpec) -> None:

@@ -111,6 +111,8 @@ def _entry(name: str, field: FieldInfo, value: Any, *, known: bool, inside: str)
     if family:
         children = () if family == inside else tuple(_plugins(family, items))
         return replace(entry, family=family, choices=True, children=children)
+    if len(parts) > 1 and is_list:
+        return replace(entry, choices=True, children=tuple(_variant(field, part, None) for part in parts))
     if len(parts) > 1:
         default = "" if field.is_required() else _tag(field, field.get_default(call_default_factory=True))
         variants = tuple(_variant(field, part, value) for part in parts)
@@ -129,7 +131,7 @@ def _plugins(family: str, chosen: Sequence[PluginParams] = ()) -> Iterator[Entry
 
 
 def _variant(field: FieldInfo, part: type[BaseModel], value: Any) -> Entry:
-    tag = str(field.discriminator)
+    tag = _discriminator(field)
     (word,) = get_args(part.model_fields[tag].annotation)  # the one value of its Literal
     current = value if isinstance(value, part) else None
     return Entry(
@@ -141,7 +143,15 @@ def _variant(field: FieldInfo, part: type[BaseModel], value: Any) -> Entry:
 
 
 def _tag(field: FieldInfo, value: BaseModel) -> str:
-    return f"{field.discriminator}: {getattr(value, str(field.discriminator))}"
+    return f"{_discriminator(field)}: {getattr(value, _discriminator(field))}"
+
+
+def _discriminator(field: FieldInfo) -> str:
+    """What tells the sections of a union apart; of a list, it stands with the items."""
+    if field.discriminator:
+        return str(field.discriminator)
+    inner = get_args(get_args(field.annotation)[0])
+    return next(str(each.discriminator) for each in inner if isinstance(each, FieldInfo))
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

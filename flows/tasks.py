@@ -51,7 +51,8 @@ class Versions:
     """The registered versions of this run's two models."""
 
     student: RegisteredVersion
-    teacher: RegisteredVersion
+    teacher: RegisteredVersion | None
+    """None for one that cannot become a program, such as a black box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Verdict:
 
     decision: Decision
     student: RegisteredVersion
-    teacher: RegisteredVersion
+    teacher: RegisteredVersion | None
     run_url: str
     report: str
     evaluation_key: str
@@ -246,12 +247,16 @@ def register(run: Run, logged: ProjectedRuns) -> Versions:
 
 
 def _register(run: Run, logged: ProjectedRuns) -> Versions:
+    from components.saved_models import can_be_exported
+
     names, data = run.params.registry, report_data(run)
     students = records.name_note(names.student, f"Students of `{names.teacher}`", CHAMPION)
     teachers = records.name_note(names.teacher, f"Teachers of `{names.student}`")
     return Versions(
         student=_register_one(run, logged, "student", names.student, about=students, note=records.student_note(data)),
-        teacher=_register_one(run, logged, "teacher", names.teacher, about=teachers, note=records.teacher_note(data)),
+        teacher=_register_one(run, logged, "teacher", names.teacher, about=teachers, note=records.teacher_note(data))
+        if can_be_exported(run.artifacts()["teacher"])
+        else None,
     )
 
 

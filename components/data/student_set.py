@@ -83,8 +83,10 @@ def _counted(data: PackedData, chosen: RowChoice, labels: CountedLabels) -> NDAr
     if labels.per == "set":
         _refuse_too_few(labels, len(ranked), f"labelled samples in {split}")
         return np.asarray(ranked[: labels.count])
-    if data.spec.label_kind == "numbers":
+    if data.spec.target_names:
         raise SplitError("student.labels.per is 'class', and the labels are numbers: set student.labels.per=set")
+    if data.spec.target_names:
+        raise SplitError("student.labels.per is class, and the labels are numbers, which have none: set it to set")
     chosen_rows = [ranked[data.labels[ranked] == label] for label in range(data.spec.num_classes)]
     for name, rows in zip(data.spec.class_names, chosen_rows, strict=True):
         _refuse_too_few(labels, len(rows), f"labelled samples of class {name!r} in {split}")

@@ -24,8 +24,8 @@ def num_parameters(module: nn.Module) -> int:
 
 
 def weight_bytes(model: Artifact) -> int:
-    """Bytes of the weights as they lie on disk."""
-    return sum(model.file(name).stat().st_size for name in MODEL_FILES if model.file(name).exists())
+    """Bytes of the weights as they lie on disk; of an ensemble those of all its members."""
+    return sum(path.stat().st_size for name in MODEL_FILES for path in model.root.rglob(name))
 
 
 def measure_latency(

@@ -152,7 +152,7 @@ def _subtitle(report: ReportData) -> str:
     return " · ".join(
         (
             f"{params.data.path} at {params.data.revision}",
-            f"teacher {params.teacher.model.name}, student {params.student.model.name}",
+            f"teacher {params.teacher.in_words}, student {params.student.model.name}",
             f"objective {report.params.student.objective.in_words()}",
         )
     )

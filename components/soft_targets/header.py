@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -67,6 +67,8 @@ class Header(Frozen):
     """Of rows.npy."""
     sample_ids_sha256: str = ""
     """Of sample_ids.npy, uint8 [num_rows, 16]: which sample each row is of, whatever the data version."""
+    says: Literal["logits", "log_probabilities"] = "logits"
+    """What the rows are; log-probabilities are a valid row of logits, but not the teacher's own, and T acts on them."""
     teacher_model: str = ""
     """Digest of what decides the teacher's answers; the same for one model brought to several data versions."""
     row_offsets: None = None

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -89,6 +89,7 @@ def write_soft_targets(
     earlier: Sequence[Earlier] = (),
     workers: Workers | None = None,
     teacher_model: str = "",
+    says: Literal["logits", "log_probabilities"] = "logits",
     fingerprint: Mapping[str, Any] | None = None,
 ) -> Written:
     """Store the teacher's logits of views 0..num_views-1 of the bank's *rows* in *out*, chunk by chunk by way of *work*.
@@ -114,7 +115,7 @@ def write_soft_targets(
         rows=_save(out / ROWS, rows.astype("<i8", copy=False)),
         sample_ids=_save(out / SAMPLE_IDS, np.ascontiguousarray(bank.sample_ids[rows])),
         teacher_model=teacher_model,
-    )
+    ).model_copy(update={"says": says})
     write_header(out, header)
     making.written.num_bytes = header.num_bytes
     making.written.seconds = time.monotonic() - started

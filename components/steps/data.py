@@ -64,7 +64,8 @@ def _index_sha256(split: IndexSplit) -> str:
 
 def _run(ctx: StepContext) -> None:
     from components.data.packing import check_decoded, write_packed
-    from components.data.splits import sample_ids, split_samples
+    from components.data.splits import split_samples
+    from components.sample_ids import sample_ids
 
     data = ctx.params.data
     notes = ctx.resolved.notes

@@ -11,6 +11,7 @@ from components import plugins
 from components.artifacts.artifact import MEASURED, write_json
 from components.params import Params
 from components.steps.step import Step, StepContext
+from components.steps.teacher_code import forward_modules, modules_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,8 +130,8 @@ def _plugins(params: Params) -> Sequence[str]:
     """The workload's metrics, and the models' forward passes, which weights alone do not fix."""
     return (
         plugins.module_name("workloads", params.workload.name),
-        plugins.module_name("models", params.teacher.model.name),
-        plugins.module_name("models", params.student.model.name),
+        *forward_modules(params),
+        *modules_of(params.student.model),
     )
 
 

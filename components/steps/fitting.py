@@ -11,6 +11,7 @@ from components.artifacts.artifact import sha256_of, write_json
 from components.contracts import DataSpec, ModelParams, Progress, Remembers
 from components.params import Params, TrainParams, ViewParams
 from components.steps.lesson import Lesson
+from components.steps.teacher_code import modules_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -141,6 +142,6 @@ def training_plugins(params: Params, model: ModelParams, views: ViewParams) -> S
     """Modules of the plugin files that a training uses."""
     return (
         plugins.module_name("workloads", params.workload.name),
-        plugins.module_name("models", model.name),
+        *modules_of(model),
         *(plugins.module_name("transforms", transform.name) for transform in views.transforms),
     )

@@ -15,6 +15,7 @@ from components.params import Params, SoftTargetParams, ViewParams
 from components.settings import Settings
 from components.steps.speakers import fold_digest, folds_of, speakers, speakers_digest
 from components.steps.step import Step, StepContext
+from components.steps.teacher_code import forward_modules
 from components.steps.training_rows import as_resolved, resolve_rows, students_set
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def run(ctx: StepContext) -> None:
     """
     from components.artifacts.fingerprint import fingerprint
     from components.data.packed import open_packed
+    from components.saved_models import says
     from components.soft_targets.header import QUALITY, QUALITY_ROWS
     from components.soft_targets.pixels import VIEW_PIXELS, view_pixels
     from components.soft_targets.quality import quality
@@ -90,6 +92,7 @@ def run(ctx: StepContext) -> None:
             earlier=_earlier(ctx, asked, machine),
             workers=workers,
             teacher_model=speakers_digest(ctx.inputs),
+            says=says(ctx.inputs["teacher"]),
             fingerprint=machine,
         )
     write_json(ctx.out / VIEW_PIXELS, view_pixels(asked.bank, asked.rows, asked.num_views))
@@ -231,7 +234,7 @@ def reads(params: Params) -> Mapping[str, Any]:
 def code_modules(params: Params) -> Sequence[str]:
     """The transforms, and the teacher's forward pass, which its weights alone do not fix."""
     return (
-        plugins.module_name("models", params.teacher.model.name),
+        *forward_modules(params),
         *(plugins.module_name("transforms", transform.name) for transform in views_asked(params).transforms),
     )
 

@@ -12,6 +12,7 @@ from components.steps import fitting
 from components.steps.lesson import FEATURES, Lesson, make_lesson
 from components.steps.speakers import fold_digest
 from components.steps.step import Step, StepContext
+from components.steps.teacher_code import forward_modules
 from components.steps.training_rows import as_resolved, resolve_student, students_set
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def _plugins(params: Params) -> Sequence[str]:
     student = params.student
     objectives = (plugins.module_name("objectives", name) for name in student.objective.plugin_names())
     live = FEATURES in student.objective.needs
-    teacher = (plugins.module_name("models", params.teacher.model.name),) if live else ()
+    teacher = forward_modules(params) if live else ()
     return (*fitting.training_plugins(params, student.model, student.views), *objectives, *teacher)
 
 

@@ -23,8 +23,9 @@ from components.artifacts.artifact import Artifact
 from components.artifacts.store import Store
 from components.contracts import NoProgress
 from components.data.packing import write_packed
-from components.data.splits import Splits, sample_ids
+from components.data.splits import Splits
 from components.params import Params
+from components.sample_ids import sample_ids
 from components.settings import Settings
 from components.soft_targets import choice
 from components.steps import fold_teachers, soft_targets, student, teacher

@@ -16,8 +16,9 @@ from components.contracts import DecodedSamples
 from components.data import packing
 from components.data.packed import open_packed
 from components.data.packing import channel_statistics, check_decoded, write_packed
-from components.data.splits import LEFT_OUT, Splits, sample_ids
+from components.data.splits import LEFT_OUT, Splits
 from components.errors import DataDamagedError
+from components.sample_ids import sample_ids
 
 DECODED = DecodedSamples(
     np.random.default_rng(0).integers(0, 256, size=(6, 3, 4, 5), dtype=np.uint8),

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.contracts import SPLITS, UNLABELLED, DecodedSamples
-from components.data.splits import LEFT_OUT, Splits, sample_ids, split_samples
+from components.data.splits import LEFT_OUT, Splits, split_samples
 from components.errors import SplitError
 from components.params import ColumnSplit, FolderSplit, HashSplit, IndexSplit
+from components.sample_ids import sample_ids
 
 TRAIN, VALIDATION, TEST, TRANSFER = range(4)
 

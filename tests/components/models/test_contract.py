@@ -26,7 +26,8 @@ TAKES_NO_SUCH_SAMPLES = "samples have the shape"
 
 def params_of(name: str, checkpoint: Path) -> ModelParams:
     kind = plugins.params_class("models", name)
-    own = {"folder": checkpoint} if "folder" in kind.model_fields else {}
+    given = {"folder": checkpoint, "builder": "tests.components.models.built:make"}
+    own = {field: value for field, value in given.items() if field in kind.model_fields}
     params = kind.model_validate({"name": name, **own})
     assert isinstance(params, ModelParams)
     return params

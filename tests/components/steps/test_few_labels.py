@@ -13,9 +13,10 @@ from components.artifacts.artifact import Artifact
 from components.artifacts.store import Store
 from components.contracts import UNLABELLED, DecodedSamples, NoProgress
 from components.data.packing import write_packed
-from components.data.splits import Splits, sample_ids
+from components.data.splits import Splits
 from components.errors import ParamsError, SplitError
 from components.params import Params, load_params
+from components.sample_ids import sample_ids
 from components.settings import Settings
 from components.soft_targets.reader import SoftTargets
 from components.steps import baseline, fold_teachers, soft_targets, student, teacher

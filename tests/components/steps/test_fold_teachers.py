@@ -18,9 +18,10 @@ from components.contracts import UNLABELLED, DecodedSamples, NoProgress
 from components.data.folds import NO_FOLD
 from components.data.packed import open_packed
 from components.data.packing import write_packed
-from components.data.splits import Splits, sample_ids
+from components.data.splits import Splits
 from components.errors import InterruptedRunError, SoftTargetsRefusedError
 from components.params import Params
+from components.sample_ids import sample_ids
 from components.saved_models import load_model
 from components.settings import Settings
 from components.soft_targets.reader import SoftTargets

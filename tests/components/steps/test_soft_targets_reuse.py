@@ -16,10 +16,11 @@ from components.artifacts.artifact import Artifact
 from components.artifacts.store import Store
 from components.contracts import DataSpec, DecodedSamples, NoProgress
 from components.data.packing import write_packed
-from components.data.splits import Splits, sample_ids
+from components.data.splits import Splits
 from components.errors import NondeterminismError
 from components.models.mlp import Params as Mlp
 from components.params import Params
+from components.sample_ids import sample_ids
 from components.saved_models import save_model
 from components.settings import Settings
 from components.soft_targets.integrity import damaged_chunks

@@ -17,9 +17,10 @@ from components.artifacts.code_digest import reached
 from components.artifacts.store import Store
 from components.contracts import NoProgress
 from components.data.packing import write_packed
-from components.data.splits import Splits, sample_ids
+from components.data.splits import Splits
 from components.errors import ServerError, SoftTargetsRefusedError, TeacherRefusedError, WeightsError
 from components.params import Params
+from components.sample_ids import sample_ids
 from components.saved_models import load_model
 from components.settings import Settings
 from components.steps import baseline, fold_teachers, student, teacher

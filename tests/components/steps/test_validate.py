@@ -10,9 +10,10 @@ import pytest
 from components.artifacts.artifact import Artifact
 from components.contracts import DecodedSamples, NoProgress
 from components.data.packing import check_decoded, write_packed
-from components.data.splits import sample_ids, split_samples
+from components.data.splits import split_samples
 from components.errors import BadInputError, DataRefusedError, StoreError
 from components.params import HashSplit, Params
+from components.sample_ids import sample_ids
 from components.steps.execute import execute
 from components.steps.pipeline import load_step
 from components.steps.step import World
