@@ -30,7 +30,7 @@ Item = TypeVar("Item")
 
 IDENTITY_TAG = "potstill.identity"
 COMPLETE_TAG = "potstill.complete"
-"""Set last: a run without it is filled in again, which changes nothing that is there already."""
+"""Set last, to the contents: a run without it is filled in again, which changes nothing that is there already."""
 STEP_TAG = "potstill.step"
 PARENT_TAG = "mlflow.parentRunId"
 TOTALS_TAG, TOTALS_STEP_TAG = "potstill.totals.last", "potstill.totals.step"
@@ -102,6 +102,8 @@ class RunSpec:
     status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED"
     start_ms: int | None = None
     end_ms: int | None = None
+    contents: str = "true"
+    """Digest of what it says, of a run that may come to say more: one that says something else is filled in again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +234,7 @@ class _Projection:
         found = self.client.search_runs(
             [self.experiment_id], f"tags.`{IDENTITY_TAG}` = '{spec.identity}'", order_by=["attributes.start_time ASC"]
         )
-        complete = [run for run in found if COMPLETE_TAG in run.data.tags]
+        complete = [run for run in found if run.data.tags.get(COMPLETE_TAG) == spec.contents]
         if complete:
             self._complete.add(complete[0].info.run_id)
         if complete or found:
@@ -255,7 +257,7 @@ class _Projection:
                 spec.draw(Path(drawn))
                 self.client.log_artifacts(run_id, drawn)
         self.client.set_terminated(run_id, spec.status, spec.end_ms)
-        self.client.set_tag(run_id, COMPLETE_TAG, "true")
+        self.client.set_tag(run_id, COMPLETE_TAG, spec.contents)
 
 
 def _log_values(mlflow_client: MlflowClient, run_id: str, spec: RunSpec) -> None:

@@ -104,6 +104,19 @@ def compare(params: ParamsFile = DEFAULT_PARAMS, set_: Overrides = None, data_re
 
 
 @app.command(rich_help_panel="Work")
+def sweep(params: ParamsFile = DEFAULT_PARAMS, set_: Overrides = None, data_rev: DataRevision = None) -> None:
+    """Train many students from one set of soft targets, as the section sweep says, and recommend values.
+
+    Only the validation split is looked at. Trials run in processes; the same command goes on where a killed one stopped.
+
+    Example: [bold]potstill sweep --set sweep.seeds=5[/bold]
+    """
+    from flows.launch import launch_sweep
+
+    launch_sweep(params, _overrides(set_, data_rev))
+
+
+@app.command(rich_help_panel="Work")
 def plan(params: ParamsFile = DEFAULT_PARAMS, set_: Overrides = None, data_rev: DataRevision = None) -> None:
     """Say what a run would do: which steps are there already, and for the others why not."""
     from flows.plan import print_plan

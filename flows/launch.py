@@ -1,4 +1,4 @@
-"""What `potstill run` and `potstill stage` do around a flow: servers, environment, progress, the last words."""
+"""What `potstill run`, `potstill sweep` and `potstill stage` do around a flow: servers, environment, progress, the last words."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from flows.servers import Endpoints
+    from flows.sweep_tasks import Swept
     from flows.tasks import Verdict
 
 
@@ -38,11 +39,61 @@ def launch_distill(params_file: Path, overrides: Sequence[str]) -> int:
     return verdict.exit_code
 
 
-def _connect(settings: Settings, progress: ConsoleProgress) -> Endpoints:
+def launch_sweep(params_file: Path, overrides: Sequence[str]) -> None:
+    """Run the flow `sweep`, which goes on without MLflow; what is wrong with the space is said before anything starts."""
+    from rich.console import Console
+
+    from components.sweeps.space import refuse_unfit
+    from flows.servers import told_of_servers
+
+    params = load_params(params_file, overrides)
+    refuse_unfit(params)
+    console = Console()
+    progress = ConsoleProgress(console)
+    with interruptible(progress):
+        PROGRESS.set(progress)
+        endpoints = _connect(Settings(), progress, dispensable=("mlflow",))
+        with told_of_servers(endpoints, Settings()):
+            swept = _run_sweep(params_file, overrides, params.data.revision)
+    _say_what_was_swept(console, swept)
+
+
+def _run_sweep(params_file: Path, overrides: Sequence[str], data_rev: str) -> Swept:
+    from flows.sweep import sweep
+
+    state: Any = sweep(params_file=str(params_file), overrides=list(overrides), data_rev=data_rev, return_state=True)
+    swept: Swept = state.result()
+    return swept
+
+
+def _say_what_was_swept(console: Console, swept: Swept) -> None:
+    from components.sweeps import page
+    from components.sweeps.results import not_complete, to_paste
+
+    result = swept.result
+    console.print()
+    console.print(page.to_rich(result))
+    for sentence in not_complete(result):
+        console.print(sentence, style="dim", highlight=False)
+    console.print(f"[bold]{page.headline(result)}[/]\n", highlight=False)
+    for sentence in page.sentences(result):
+        console.print(f"- {sentence}", highlight=False)
+    for each in swept.diagnoses:
+        colour = "green" if each.verdict == "fine" else "yellow"
+        console.print(f"[{colour}]{each.question}[/] {each.answer}", highlight=False)
+    if result.recommendation:
+        console.print(f"\n{to_paste(result.recommendation.trial.values)}\n", highlight=False, markup=False)
+    console.print(page.total(result), highlight=False)
+    for label, place in (("report", str(swept.report)), ("MLflow run", swept.run_url)):
+        if place:
+            console.print(f"  {label:<12} {place}", soft_wrap=True, highlight=False)
+
+
+def _connect(settings: Settings, progress: ConsoleProgress, dispensable: Sequence[str] = ()) -> Endpoints:
     """Servers first: one that does not answer is said before any work starts."""
     from flows.servers import ensure_servers, environment_for
 
-    endpoints = ensure_servers(settings, say=progress.say, check=progress.check)
+    endpoints = ensure_servers(settings, say=progress.say, check=progress.check, dispensable=dispensable)
     os.environ.update(environment_for(endpoints, settings))
     logging.raiseExceptions = False  # a log line that cannot be delivered is no message of its own
     return endpoints

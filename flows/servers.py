@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,18 +108,23 @@ def ensure_servers(
     say: Callable[[str], None] = _nothing,
     check: Callable[[], None] = _nothing,
     deadline_seconds: float = START_SECONDS,
+    dispensable: Collection[str] = (),
 ) -> Endpoints:
     """Have both servers answer, starting the local ones in parallel where none is configured.
 
-    *say* gets messages for people; *check* is called while waiting and may raise.
+    *say* gets messages for people; *check* is called while waiting and may raise. A configured server that is named in
+    *dispensable* may be down: that is said.
 
     Raises ServerError if a configured server does not answer (before anything is started), or if a local one
     does not come up in *deadline_seconds*; the end of its log is in the message.
     """
     servers = _servers(settings)
-    problems = [problem for server in servers if isinstance(server, Configured) and (problem := probe(server))]
-    if problems:
-        raise ServerError("\n".join(problems))
+    problems = {server.name: probe(server) for server in servers if isinstance(server, Configured)}
+    needed = [problem for name, problem in problems.items() if problem and name not in dispensable]
+    if needed:
+        raise ServerError("\n".join(needed))
+    for name in filter(problems.get, dispensable):
+        say(f"{problems[name]}. Going on without it")
     recipes = [server for server in servers if isinstance(server, Recipe)]
     states, started = bring_up(recipes, say, check, deadline_seconds)
     return _endpoints(settings, states, started)

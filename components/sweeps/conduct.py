@@ -24,7 +24,7 @@ from components.steps.step import World
 from components.sweeps import results, worker
 from components.sweeps.results import Recommendation, Student, SweepResult, TeacherResult, TrialResult
 from components.sweeps.search import Errands, Search, objective_values
-from components.sweeps.space import Values, grid, models, seeds_of, sweep_of
+from components.sweeps.space import Values, grid, model_values, seeds_of, sweep_of
 from components.sweeps.study import Asked, Study, Trial, study_url
 from components.sweeps.team import Assignment, Team, Trained
 
@@ -105,8 +105,8 @@ def conduct(sweep: Sweep) -> SweepResult:
         study = Study(study_url(sweep.settings), name, sweep.params, sweep.directions)
         latencies = Latencies(sweep, study)
         if "latency_p50_ms" in sweep.objectives:
-            for model in models(sweep.params):
-                latencies.of(model)
+            for values in model_values(sweep.params):
+                latencies.of(with_values(sweep.params, values).student.model)
         besides = _hard_label_students(sweep, seeds)
         search = Search(
             study=study,
@@ -131,7 +131,7 @@ def conduct(sweep: Sweep) -> SweepResult:
                 num_rows=_num_validation_rows(sweep),
             )
             control = _control(sweep, team, picked[0], latencies) if picked else None
-        hard_labels = [_hard_label_result(sweep, values, seeds, latencies) for values in _model_values(sweep)]
+        hard_labels = [_hard_label_result(sweep, values, seeds, latencies) for values in model_values(sweep.params)]
         teacher = _teacher(sweep, latencies)
     return SweepResult(
         name=name,
@@ -163,7 +163,8 @@ def _alone(sweep: Sweep, name: str) -> Iterator[None]:
 
 
 def _team(sweep: Sweep, name: str) -> Team:
-    inputs = {each: sweep.artifacts[each] for each in ("data", "teacher", "soft_targets")}
+    needed = {each for step in ("baseline", "student") for each in load_step(step).inputs}
+    inputs = {each: sweep.artifacts[each] for each in sorted(needed)}
     tell_epochs = sweep_of(sweep.params).pruner != "none"
     return Team(
         worker.MODULE,
@@ -185,13 +186,8 @@ def _expected(sweep: Sweep, num_besides: int, num_seeds: int) -> int:
     return num_besides + trials * num_seeds
 
 
-def _model_values(sweep: Sweep) -> list[dict[str, Any]]:
-    """Of every student model that the space lists; one, the file's own, where it lists none."""
-    return [{"student.model": model.model_dump(mode="json")} for model in models(sweep.params)]
-
-
 def _hard_label_students(sweep: Sweep, seeds: Sequence[int]) -> list[Assignment]:
-    return [Assignment("baseline", {**values, SEED: seed}) for values in _model_values(sweep) for seed in seeds]
+    return [Assignment("baseline", {**values, SEED: seed}) for values in model_values(sweep.params) for seed in seeds]
 
 
 def _objectives(sweep: Sweep, asked: Asked, students: Sequence[Trained], latencies: Latencies) -> list[float]:

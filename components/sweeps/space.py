@@ -10,7 +10,6 @@ from typing import Any
 
 from components.artifacts.artifact import Artifact
 from components.artifacts.store import Store
-from components.contracts import ModelParams
 from components.errors import BadInputError, ParamsError
 from components.params import SEED, Params, RangeParams, SpaceChoice, SweepParams, with_values
 from components.settings import Settings
@@ -90,21 +89,21 @@ def described(values: Values) -> str:
     return ", ".join(f"{short_name(name)} {in_words(value)}" for name, value in values.items()) or "as in the file"
 
 
-def models(params: Params) -> list[ModelParams]:
-    """Every student model that lists of the space name; those of ranges are not among them."""
+def model_values(params: Params) -> list[dict[str, Any]]:
+    """Of every student model that the space lists, one without values where it lists none; nothing where it has ranges."""
     space = searched(sweep_of(params))
-    named = {name: choice for name, choice in space.items() if name.split(".")[:2] == MODEL.split(".")}
+    named = {name: choice for name, choice in space.items() if name == MODEL or name.startswith(f"{MODEL}.")}
     if any(isinstance(choice, RangeParams) for choice in named.values()):
         return []
     combined = itertools.product(*(choice for choice in named.values() if isinstance(choice, tuple)))
-    return [with_values(params, dict(zip(named, values, strict=True))).student.model for values in combined]
+    return [dict(zip(named, values, strict=True)) for values in combined]
 
 
 def refuse_unfit(params: Params) -> None:
     """ParamsError that lists every value that does not fit, and every parameter that a sweep cannot vary, with why."""
     sweep = sweep_of(params)
     problems = [problem for name in sweep.space for problem in _problems(params, name)]
-    if "latency_p50_ms" in sweep.objectives and not models(params):
+    if "latency_p50_ms" in sweep.objectives and not model_values(params):
         problems.append(
             "latency_p50_ms is measured before the trials: list the models of student.model, or use num_parameters"
         )
