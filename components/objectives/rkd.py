@@ -17,7 +17,9 @@ class Params(EmbeddingParams):
     name: Literal["rkd"] = "rkd"
     weight: Annotated[Scheduled, Within(ge=0)] = Field(1.0, description="factor of the distillation part")
     distance_weight: float = Field(25.0, ge=0, description="factor of the distances' part")
-    angle_weight: float = Field(50.0, ge=0, description="factor of the angles' part; 0 spares its batch_size^3 numbers")
+    angle_weight: float = Field(
+        50.0, ge=0, description="factor of the angles' part, whose time grows with the batch size cubed; 0 spares it"
+    )
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Params:

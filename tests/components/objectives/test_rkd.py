@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from components.errors import BadInputError
-from components.objectives._relational import cosines, differences, distances
+from components.objectives import _relational
+from components.objectives._relational import differences, directions, distances
 from components.objectives.rkd import Params
 from tests.components.objectives.given import spec
 from tests.components.objectives.given_features import (
@@ -82,7 +83,8 @@ def test_losses_are_a_mean_over_all_pairs_with_the_diagonal() -> None:
 
 def test_a_right_angle_by_hand() -> None:
     """At the corner of a right triangle with equal sides the cosine is 0, at the two others half the root of 2."""
-    found = cosines(differences(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])))
+    units = directions(differences(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])))
+    found = units @ units.mT
 
     assert found[0, 1, 2].item() == pytest.approx(0, abs=1e-6)
     assert found[1, 0, 2].item() == pytest.approx(math.sqrt(0.5))
@@ -123,6 +125,17 @@ def test_gradient() -> None:
     objective = made("rkd", ours, theirs)
 
     assert passes_gradcheck(lambda features: called(objective, features, theirs), ours)
+
+
+def test_angles_made_a_few_rows_at_a_time_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses and gradient of one row at a time, of three (the last block shorter), and of all."""
+    ours, theirs = drawn(9, 7, 3), drawn(10, 7, 4)
+    expected = losses("rkd", ours, theirs), gradient("rkd", ours, theirs)
+    for at_once in (1, 3 * 49):
+        monkeypatch.setattr(_relational, "NUMBERS_AT_ONCE", at_once)
+
+        torch.testing.assert_close(losses("rkd", ours, theirs), expected[0])
+        torch.testing.assert_close(gradient("rkd", ours, theirs), expected[1])
 
 
 def test_equal_samples_do_not_explode() -> None:
