@@ -18,6 +18,8 @@ from components.schedules import Scheduled
 
 EPS = 1e-7
 """As in the authors' code."""
+PRODUCTS_FOR_ONE_LOOKUP = 64
+"""So many rows of a bank are multiplied in the time in which one row is fetched from a random place, as measured."""
 
 
 class Contrast(OnFeatures):
@@ -63,17 +65,17 @@ class Contrast(OnFeatures):
         ours = functional.normalize(self.embed_student(ours.flatten(1)), dim=1)
         theirs = functional.normalize(self.embed_teacher(theirs.flatten(1)), dim=1)
         places = torch.cat((batch.place.unsqueeze(1), self.others.draw(batch.place)), dim=1)
-        losses = self._losses(ours, self.teacher_bank[places], self.student_scale) + self._losses(
-            theirs, self.student_bank[places], self.teacher_scale
+        losses = self._losses(ours, self.teacher_bank, places, self.student_scale) + self._losses(
+            theirs, self.student_bank, places, self.teacher_scale
         )
         self._remember(self.student_bank, batch.place, ours)
         self._remember(self.teacher_bank, batch.place, theirs)
         return losses
 
-    def _losses(self, embedded: Tensor, remembered: Tensor, scale: Tensor) -> Tensor:
-        """[N, D] against [N, 1 + K, D], its own sample first -> [N]; *scale* is set by the first batch."""
-        likeness = (remembered @ embedded.unsqueeze(2)).squeeze(2).div(self.temperature).exp()
-        num_rows = len(self.student_bank)
+    def _losses(self, embedded: Tensor, bank: Tensor, places: Tensor, scale: Tensor) -> Tensor:
+        """[N, D] against the rows of *bank* at *places* [N, 1 + K], its own first -> [N]; *scale* is set by the first batch."""
+        likeness = products(embedded, bank, places).div(self.temperature).exp()
+        num_rows = len(bank)
         scale.copy_(torch.where(scale < 0, likeness.detach().mean() * num_rows, scale))
         own, others = (likeness / scale.clone()).split((1, likeness.shape[1] - 1), dim=1)
         noise = others.shape[1] / num_rows
@@ -85,6 +87,14 @@ class Contrast(OnFeatures):
     def _remember(self, bank: Tensor, place: Tensor, embedded: Tensor) -> None:
         mixed = bank[place] * self.momentum + embedded.detach() * (1 - self.momentum)
         bank.index_copy_(0, place, functional.normalize(mixed, dim=1).to(bank.dtype))
+
+
+def products(embedded: Tensor, bank: Tensor, places: Tensor) -> Tensor:
+    """Of each of [N, D] with the rows of the *bank* [n, D] at its own *places* [N, M] -> [N, M]."""
+    if len(bank) <= PRODUCTS_FOR_ONE_LOOKUP * places.shape[1]:
+        # The bank may be written to before the gradient is asked for.
+        return (embedded @ bank.t().clone()).gather(1, places)
+    return (bank[places] @ embedded.unsqueeze(2)).squeeze(2)
 
 
 class Others(nn.Module):

@@ -15,7 +15,7 @@ class Params(EmbeddingParams):
     """Tian, Krishnan and Isola, "Contrastive representation distillation" (ICLR 2020)."""
 
     name: Literal["crd"] = "crd"
-    weight: Annotated[Scheduled, Within(ge=0)] = Field(0.8, description="factor of the distillation part")
+    weight: Annotated[Scheduled, Within(ge=0)] = Field(0.02, description="factor of the distillation part")
     temperature: float = Field(
         0.07, ge=0.02, description="of the contrast; below 0.02 the exponentials would leave the range of float32"
     )

@@ -16,7 +16,7 @@ class Params(EmbeddingParams):
 
     name: Literal["pkt"] = "pkt"
     weight: Annotated[Scheduled, Within(ge=0)] = Field(
-        30000.0, description="factor of the distillation part, whose size falls as the batch grows"
+        10000.0, description="factor of the distillation part, whose size falls as the batch grows"
     )
 
     def build(self, spec: ObjectiveSpec) -> Objective:

@@ -15,7 +15,7 @@ class Params(EmbeddingParams):
     """Park et al., "Relational knowledge distillation" (CVPR 2019)."""
 
     name: Literal["rkd"] = "rkd"
-    weight: Annotated[Scheduled, Within(ge=0)] = Field(1.0, description="factor of the distillation part")
+    weight: Annotated[Scheduled, Within(ge=0)] = Field(0.1, description="factor of the distillation part")
     distance_weight: float = Field(25.0, ge=0, description="factor of the distances' part")
     angle_weight: float = Field(
         50.0, ge=0, description="factor of the angles' part, whose time grows with the batch size cubed; 0 spares it"

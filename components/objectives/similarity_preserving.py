@@ -15,7 +15,7 @@ class Params(FeatureParams):
     """Tung and Mori, "Similarity-preserving knowledge distillation" (ICCV 2019)."""
 
     name: Literal["similarity_preserving"] = "similarity_preserving"
-    weight: Annotated[Scheduled, Within(ge=0)] = Field(3000.0, description="factor of the distillation part")
+    weight: Annotated[Scheduled, Within(ge=0)] = Field(300.0, description="factor of the distillation part")
     student_tap: str | None = Field(
         None, description="tap point of the student; default: the last of the stages that both models name"
     )

@@ -1,16 +1,19 @@
 """What the pages promise exists: parameters as generated, folders of the map, commands and links that work."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
+from components import plugins
 from components.settings import Settings
 from flows.cli import app
 from flows.describe import params_markdown
 
 ROOT = Path(__file__).parents[2]
+METHODS = ROOT / "docs" / "methods"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
@@ -39,6 +42,23 @@ def test_map_names_what_exists() -> None:
 
     assert len(names) > 30
     assert [name for name in names if not any((place / name).exists() for place in places)] == []
+
+
+@pytest.mark.parametrize("name", [name for name in plugins.available("objectives") if name != "combined"])
+def test_every_method_has_a_page(name: str) -> None:
+    """With each of its parameters and its default, and a row in the table of methods that says what it needs."""
+    page = (METHODS / f"{name}.md").read_text(encoding="utf-8")
+    params = plugins.params_class("objectives", name).model_validate({"name": name})
+    defaults = params.model_dump(mode="json", exclude={"name"})
+    rows = [
+        f"| `{field}` | `{value if isinstance(value, str) else json.dumps(value)}` |"
+        for field, value in defaults.items()
+    ]
+    row = f"| [{name}]({name}.md) | {', '.join(sorted(params.needs))} |"  # type: ignore[attr-defined]
+
+    missing = [row for row in rows if row not in page]
+    assert missing == []
+    assert row in (METHODS / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

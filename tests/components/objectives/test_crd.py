@@ -11,7 +11,8 @@ from torch import Tensor
 
 from components.contracts import Batch, DataSpec, Signals
 from components.errors import BadInputError
-from components.objectives._contrast import Others
+from components.objectives import _contrast
+from components.objectives._contrast import Others, products
 from components.objectives.crd import Params
 from tests.components.objectives.given import spec
 from tests.components.objectives.given_features import TAP, TAPS, drawn, passes_gradcheck, reference, taps
@@ -180,6 +181,21 @@ def test_nothing_to_tell_apart_is_refused(labels: list[int]) -> None:
     """With the way out."""
     with pytest.raises(BadInputError, match=r"samples of different classes.*take another objective"):
         Others(np.array(labels), 5)
+
+
+def test_few_and_many_remembered_are_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either side of the number from which rows are fetched one by one: products and their gradient."""
+    bank, places = drawn(6, 30, 4), torch.randint(30, (5, 7), generator=torch.Generator().manual_seed(0))
+    found = []
+    for at_most in (0, 64):
+        monkeypatch.setattr(_contrast, "PRODUCTS_FOR_ONE_LOOKUP", at_most)
+        embedded = drawn(7, 5, 4).requires_grad_()
+        products(embedded, bank, places).exp().sum().backward()
+        found.append((products(embedded, bank, places).detach(), embedded.grad))
+
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(found[0][0][2, 3], drawn(7, 5, 4)[2] @ bank[places[2, 3]])
 
 
 def test_gradient() -> None:
