@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -116,7 +117,7 @@ def written(measure: Measure, value: float) -> str:
     """One value, in the way of its unit."""
     if measure.unit == "share":
         return percent(value)
-    return nats(value) if measure.unit == "nats" else f"{value:.4g}"
+    return nats(value) if measure.unit == "nats" else plain(value)
 
 
 def changed(measure: Measure, difference: float) -> str:
@@ -128,7 +129,7 @@ def value_interval(measure: Measure, low: float, high: float) -> str:
     """Without the unit."""
     if measure.unit == "share":
         return interval(100 * low, 100 * high)
-    return interval(low, high, 3) if measure.unit == "nats" else f"{low:.4g}–{high:.4g}"
+    return interval(low, high, 3) if measure.unit == "nats" else f"{plain(low)}–{plain(high)}"
 
 
 def change_interval(measure: Measure, low: float, high: float) -> str:
@@ -139,7 +140,18 @@ def change_interval(measure: Measure, low: float, high: float) -> str:
 def _signed_of(measure: Measure, value: float) -> str:
     if measure.unit == "share":
         return signed(100 * value)
-    return signed(value, 3) if measure.unit == "nats" else f"{value:+.3g}".replace("-", "−")
+    return signed(value, 3) if measure.unit == "nats" else signed(value, _decimals(value, 3))
+
+
+def plain(value: float) -> str:
+    """Four digits that count."""
+    return f"{value:,.{_decimals(value, 4)}f}".replace("-", "−")
+
+
+def _decimals(value: float, digits: int) -> int:
+    """Behind the point, so that so many count; three more at most of what is below 1."""
+    before = math.floor(math.log10(abs(value))) + 1 if value else 1
+    return min(max(digits - before, 0), digits + 3)
 
 
 def percent(share: float) -> str:

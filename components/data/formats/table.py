@@ -26,9 +26,9 @@ RESERVED = frozenset({"sample_index", "source", "sample_id", "label", "class_nam
 
 
 class Params(FormatParams):
-    """All `.csv` (with a header) and `.parquet` files below the folder, in the order of their paths.
+    """All `.csv` (with a header) and `.parquet` files below the folder, those of training first, then by path.
 
-    Names such as `train.csv` or `test/a.csv` tell a split.
+    Names such as `train.csv` or `test/a.csv` tell a split; the first file says the order of the features.
     """
 
     name: Literal["table"] = "table"

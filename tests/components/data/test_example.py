@@ -147,3 +147,29 @@ def test_a_place_that_cannot_be_written_is_a_store_error(tmp_path):
     (tmp_path / "a-file").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):
         build_example_registry(tmp_path / "a-file" / "example-data")
+
+
+def test_the_patients_are_the_real_ones(tmp_path):
+    """Value for value those of the package; v1 is a part of v2, and every clone builds the same commits."""
+    from sklearn.datasets import load_diabetes
+
+    from components.data.formats.table import Params as TableParams
+
+    folders = (tmp_path / "one", tmp_path / "two")
+    first, second = (build_example_registry(folder, name="diabetes") for folder in folders)
+    versions = [resolve(str(folders[0]), "patients", tag, cache=tmp_path / "cache") for tag in ("v1", "v2")]
+    part, whole = (
+        TableParams(target_columns=("target",)).read(checkout(version, cache=tmp_path / "cache"))
+        for version in versions
+    )
+    truth = load_diabetes(scaled=False)
+    real = {
+        tuple(np.float32([*values, target]).tolist()) for values, target in zip(truth.data, truth.target, strict=True)
+    }
+    read = [{(*s.tolist(), *y.tolist()) for s, y in zip(d.samples, d.labels, strict=True)} for d in (part, whole)]
+
+    assert first == second
+    assert [version.rows for version in first] == [320, 442]
+    assert read[1] == real
+    assert len(read[0]) == 320
+    assert read[0] < read[1]

@@ -71,6 +71,15 @@ def test_signs(value: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "text"),
+    [(56.7, "56.70"), (1234567.8, "1,234,568"), (0.43268, "0.4327"), (-0.0012345, "−0.001234"), (0, "0.000")],
+)
+def test_plain_numbers_have_four_digits(value: float, text: str) -> None:
+    """Whatever their unit."""
+    assert table.plain(value) == text
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.42, "0.4 s"), (9.97, "10 s"), (59.4, "59 s"), (59.7, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
 )
