@@ -87,10 +87,11 @@ class Buckets(nn.Module):
 
     def _grams(self, content: Tensor, size: int) -> Tensor:
         """Hashes of all places where *size* bytes stand with no space between the first and the last; 0 elsewhere."""
-        windows = content.unfold(1, size, 1)
-        hashes = (windows * self.powers[:size] % PRIME).sum(dim=2) % PRIME + 1
-        seen = windows != SPACE
-        whole = seen[:, :, 1:-1].all(dim=2) & seen.any(dim=2)
+        count = content.shape[1] - size + 1
+        following = [content[:, place : place + count] for place in range(size)]
+        hashes = sum(each * self.powers[place] for place, each in enumerate(following)) % PRIME + 1
+        seen = [each != SPACE for each in following]
+        whole = torch.stack(seen[1:-1]).all(dim=0) if size > 2 else seen[0] | seen[1]
         return torch.where(whole, hashes, 0)
 
     def _bucket(self, hashes: Tensor, kind: int) -> Tensor:

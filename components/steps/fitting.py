@@ -93,6 +93,9 @@ def fit(
 
 def with_learned(model: ModelParams, data: PackedData) -> DataSpec:
     """What *model* is built for: the data, and what it learns of the training samples before."""
+    if type(model).learn is ModelParams.learn:
+        # Rows of a memory map are copied when they are taken, and most models would not look at them.
+        return data.spec
     return replace(data.spec, learned=model.learn(data.samples[data.rows("train")]))
 
 
