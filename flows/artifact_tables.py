@@ -192,7 +192,7 @@ def live_line(entry: Entry, result: Rechecked, seed: int, changed: Sequence[str]
     text = (
         f"{verdict}: {entry.key[:12]}, {_count(result.num_rows, 'random row')} (seed {seed}), {result.num_identical} of "
         f"them the same bytes; largest logit difference {result.largest_logit_difference:.3g}, "
-        f"mean KL at T={result.temperature:g} {result.mean_kl:.2e} nats (standard error {result.standard_error:.1e})"
+        f"{result.said}"
     )
     if result.beyond_bound:
         text += f", above max_kl by more than chance, which allows {result.largest_mean_kl:.2e}"
@@ -302,7 +302,10 @@ def _layout(header: Header) -> Iterator[tuple[str, str]]:
     rows = header.num_views * header.num_rows
     yield "teacher", f"digest {identity.teacher_digest[:12]}, {header.precision}, batches of {header.batch_size}"
     yield "data", f"digest {identity.data_digest[:12]}"
-    yield "classes", f"{header.num_classes}: {', '.join(identity.class_names[:10])}"
+    yield (
+        "classes" if identity.labels == "classes" else "targets",
+        f"{header.num_classes}: {', '.join(identity.class_names[:10])}",
+    )
     yield "views", f"{header.num_views} of each of {header.num_rows:,} samples (transforms: {transforms})"
     yield "codec", f"{header.codec}, {header.row_stride_bytes} bytes a row, {size(header.num_bytes)} in all"
     yield "chunks", f"{len(header.chunk_sha256)} of {header.rows_per_chunk:,} rows, {rows:,} in all"

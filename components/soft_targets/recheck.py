@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,6 @@ class Rechecked:
     """Of that mean."""
     largest_mean_kl: float | None
     """That chance allows under max_kl; None where there is no max_kl, or too few rows were asked about."""
-    temperature: float
     said: str
     """The error, in words."""
     wrong: tuple[str, ...]
@@ -83,10 +83,13 @@ def recheck(targets: SoftTargets, asked: TeacherPass, places: NDArray[np.int64])
         mean_kl=figures.get("mean_kl", 0.0),
         standard_error=standard_error(kl.tolist()),
         largest_mean_kl=None if max_kl is None or len(kl) < ENOUGH_ROWS else largest_mean_kl(kl.tolist(), max_kl),
-        said=in_words(figures, temperature),
-        temperature=temperature,
+        said=_said(figures, temperature, kl.tolist()),
         wrong=tuple(asked.name(int(place)) for place in places[wrong]),
     )
+
+
+def _said(figures: Mapping[str, float], temperature: float, kl: Sequence[float]) -> str:
+    return in_words(figures, temperature) + (f" (standard error {standard_error(kl):.1e})" if kl else "")
 
 
 def _allowed(header: Header, live: NDArray[np.float32], lost: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -198,3 +198,30 @@ def test_values_by_dotted_names(file):
         with_values(params, {"student.objective.temprature": 1})
     with pytest.raises(ParamsError, match="seed is not a section"):
         with_values(params, {"student.seed.x": 1})
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "student.objective={name: kd}",
+            "student.objective 'kd' compares classes, and workload 'tabular_regression' learns",
+        ),
+        ("soft_targets.codec=int8", "soft_targets.codec int8 is about classes"),
+        ("student.train.label_smoothing=0.1", "student.train.label_smoothing is about classes"),
+        ("validation.class_share_min=0.1", "validation.class_share_min is about classes"),
+        ("gate.metric=accuracy", "gate.metric 'accuracy' is not a metric of this workload (it has: mae, r2, rmse)"),
+        ("teacher.floor={accuracy: 0.9}", "teacher.floor: 'accuracy' is not a metric"),
+    ],
+)
+def test_what_is_about_classes_contradicts_numbers(override, said):
+    """At load, and hard labels alone need no objective for numbers."""
+    recipe = ROOT / "recipes" / "diabetes.yaml"
+
+    assert said in problems(recipe, [override])
+    assert load_params(recipe, ["student.objective={name: kd, alpha: 0}"]).student.objective.alpha == 0
+
+
+def test_numbers_contradict_classes(file):
+    """The objective for them has nothing to compare."""
+    assert "'regression_kd' compares numbers" in problems(file, ["student.objective={name: regression_kd}"])

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from components.workloads import tabular_regression
 from components.workloads.image_classification import Params
 from flows.repeat import STEPS, markdown, summary
 
@@ -51,3 +52,14 @@ def test_seeds_share_data_and_teacher_and_a_second_time_finds_all(world):
     assert result["cached_steps"] == 2 * len(STEPS)
     assert result["arms"]["teacher"]["accuracy"]["sd"] == 0
     assert result["per_seed"][0]["student"] != result["per_seed"][1]["student"]
+
+
+def test_columns_are_those_of_the_workload():
+    """Errors of numbers, where less is better, and how near the students are to the teacher."""
+    workload = tabular_regression.Params().build()
+    one = {"rmse": 50.0, "mae": 40.0, "r2": 0.4, "rmse_to_teacher": 7.0, "num_parameters": 10}
+    seeds = [{"teacher": one, "baseline": {**one, "rmse": 60 + seed}, "student": one} for seed in range(2)]
+    text = markdown({"name": "x", "seeds": [0, 1], "minutes": 1.0, **summary(seeds, workload)})
+
+    assert "|  | RMSE | MAE | R² | RMSE to teacher | parameters |" in text
+    assert "| distilled - hard labels | -10.5000 [" in text
