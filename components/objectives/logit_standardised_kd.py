@@ -14,6 +14,9 @@ class Params(ObjectiveParams):
     """Sun, Ren, Li, Wang and Cao, "Logit standardization in knowledge distillation" (CVPR 2024)."""
 
     name: Literal["logit_standardised_kd"] = "logit_standardised_kd"
+    alpha: Annotated[Scheduled, Within(ge=0, le=1)] = Field(
+        0.5, description="share of the distillation part; the hard-label loss alone sets the scale of the logits"
+    )
     temperature: Annotated[Scheduled, Within(gt=0)] = Field(
         0.5, description="the paper's base temperature, in standard deviations of a row's logits"
     )

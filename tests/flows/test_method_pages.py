@@ -75,9 +75,9 @@ def test_page_lists_every_parameter_with_its_default(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_search_names_parameters(name: str) -> None:
-    """Every parameter of a page's search table is one of the method's."""
+    """What each row of a page's search table begins with is one of the method's parameters."""
     fields = plugins.params_class("objectives", name).model_fields
     rows = table(section(name, "Search"))
 
     assert rows
-    assert all(set(re.findall(r"`(\w+)`", cells[0])) <= set(fields) for cells in rows)
+    assert [cells[0] for cells in rows if cells[0].strip("`").partition("`")[0] not in fields] == []
