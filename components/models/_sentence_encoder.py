@@ -17,9 +17,9 @@ from components.models._ngrams import mean_of_known
 from components.models._texts import Memory
 from components.models._tokens import Tokens, with_first
 
-ROWS_AT_ONCE = 32
-"""Always so many, the last ones padded: the last bits of a text's embedding would change with the number."""
-LENGTH_STEP = 16
+TOKENS_AT_ONCE = 512
+"""As many texts of a length as make so many tokens, the last ones padded: last bits change with the number of texts."""
+LENGTH_STEP = 8
 """Texts are brought to the next multiple of so many tokens, each its own, and not to the longest of a batch."""
 
 
@@ -101,8 +101,9 @@ class FrozenSentenceEncoder(SentenceEncoder):
         found = torch.empty((len(ids), self.width), device=ids.device)
         with torch.autocast(samples.device.type, enabled=False):
             for length in lengths.unique().tolist():
-                for rows in (lengths == length).nonzero().flatten().split(ROWS_AT_ONCE):
-                    padded = torch.cat((rows, rows[-1:].expand(ROWS_AT_ONCE - len(rows))))
+                at_once = max(1, TOKENS_AT_ONCE // length)
+                for rows in (lengths == length).nonzero().flatten().split(at_once):
+                    padded = torch.cat((rows, rows[-1:].expand(at_once - len(rows))))
                     found[rows] = self.core.embed(ids[padded, :length])[: len(rows)].float()
         return found
 
