@@ -30,6 +30,8 @@ MAX_MAPS = 6
 MAX_CELLS = 12
 """More values of T or alpha than that are drawn as points."""
 HEAT = "cividis"
+BESIDE = 1.06
+"""Hard labels are drawn a little to the right of the students of their size, so that neither hides the other."""
 TEACHER, HARD, DISTILLED = ARMS
 COST_LABELS = {"num_parameters": "parameters", "latency_p50_ms": "latency p50 of one call (ms)"}
 
@@ -118,7 +120,15 @@ def _cells(
             colour = DISTILLED.colour
             axes.add_patch(Rectangle(corner, 0.96, 0.96, facecolor="none", edgecolor=colour, linewidth=2.5))
         colour = "black" if share > 0.55 else "white"
-        axes.text(column, row, f"{value:.4g}", ha="center", va="center", fontsize=FONT_POINTS - 0.5, color=colour)
+        axes.text(
+            column,
+            row,
+            f"{value:.2f}" if result.measure.unit == "share" else f"{value:.4g}",
+            ha="center",
+            va="center",
+            fontsize=FONT_POINTS - 0.5,
+            color=colour,
+        )
 
 
 def by_parameter(result: SweepResult) -> dict[str, Figure]:
@@ -146,21 +156,43 @@ def front(result: SweepResult, cost: str) -> Figure:
     axes.set_xscale("log")
     kept, teacher = result.front(cost), getattr(result.teacher, cost)
     rest = [trial for trial in result.complete if trial not in kept]
+    hard = result.hard_labels or _only(result.control)
     _marks(axes, result, cost, rest, DISTILLED, label="distilled", alpha=0.35)
     line = [(trial.value(cost), scale_of(result.measure) * trial.value(result.metric)) for trial in kept]
     axes.plot(*zip(*line, strict=True), color=DISTILLED.colour, linewidth=1.4, drawstyle="steps-post")
     _marks(axes, result, cost, kept, DISTILLED, label="Pareto front", alpha=1.0, bars=True)
-    _marks(
-        axes, result, cost, result.hard_labels or _only(result.control), HARD, label=HARD.title, alpha=1.0, bars=True
-    )
-    places = [trial.value(cost) for trial in (*result.complete, *result.hard_labels)]
+    _marks(axes, result, cost, hard, HARD, label=HARD.title, alpha=1.0, bars=True, moved=BESIDE)
+    places = [trial.value(cost) for trial in (*result.complete, *hard)]
     if teacher and result.metric in result.teacher.metrics:
         value = scale_of(result.measure) * result.teacher.metrics[result.metric]
         axes.plot([teacher], [value], TEACHER.marker, color=TEACHER.colour, markersize=7, label=TEACHER.title)
         places.append(float(teacher))
     room_beside(axes, places)
+    _leave_out_the_hopeless(axes, result, [*kept, *hard])
     legend(axes, loc="lower right" if result.measure.better == "higher" else "upper right")
     return figure
+
+
+def _leave_out_the_hopeless(axes: Axes, result: SweepResult, shown: Sequence[TrialResult]) -> None:
+    """Trials far worse than what is to be compared would press it into a line; how many are not shown is said."""
+    scale = scale_of(result.measure)
+    everyone = [scale * trial.value(result.metric) for trial in result.complete]
+    wanted = [scale * trial.value(result.metric) for trial in shown]
+    if result.metric in result.teacher.metrics:
+        wanted.append(scale * result.teacher.metrics[result.metric])
+    room = 1.5 * (max(wanted) - min(wanted))
+    low, high = min(wanted) - room, max(wanted) + room
+    hopeless = sum(not low <= value <= high for value in everyone)
+    if not hopeless or not room:
+        return
+    if result.measure.better == "higher":
+        axes.set_ylim(bottom=low)
+    else:
+        axes.set_ylim(top=high)
+    axes.text(
+        0.01, 0.01, f"{hopeless} of {len(everyone)} trials are off the picture", transform=axes.transAxes,
+        fontsize=FONT_POINTS - 2, color=INK,
+    )  # fmt: skip
 
 
 def _only(trial: TrialResult | None) -> Sequence[TrialResult]:
@@ -169,7 +201,7 @@ def _only(trial: TrialResult | None) -> Sequence[TrialResult]:
 
 def _marks(
     axes: Axes, result: SweepResult, cost: str, trials: Sequence[TrialResult], arm: Arm, *,
-    label: str, alpha: float, bars: bool = False,
+    label: str, alpha: float, bars: bool = False, moved: float = 1.0,
 ) -> None:  # fmt: skip
     """A mark a trial at its mean, with the deviation over its seeds where *bars* asks for it."""
     if not trials:
@@ -178,6 +210,6 @@ def _marks(
     found = [spread(trial.each(result.metric)) for trial in trials]
     deviations = [scale * (each.sd or 0.0) for each in found] if bars else None
     axes.errorbar(
-        [trial.value(cost) for trial in trials], [scale * each.mean for each in found], yerr=deviations, fmt=arm.marker,
+        [moved * trial.value(cost) for trial in trials], [scale * each.mean for each in found], yerr=deviations, fmt=arm.marker,
         color=arm.colour, label=label, alpha=alpha, capsize=3, markersize=6, linewidth=1.2, linestyle="none",
     )  # fmt: skip

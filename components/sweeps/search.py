@@ -11,9 +11,10 @@ from statistics import fmean
 from components.contracts import Progress
 from components.errors import BadInputError, PotstillError, RefusedError, TrainingDivergedError, TrialPrunedError
 from components.params import SEED
-from components.sweeps.study import Asked, Study, Taught
+from components.sweeps.study import LOOKS, Asked, Study, Taught
 from components.sweeps.team import Assignment, Trained
 
+EPOCHS = "student.train.epochs"
 OF_ITS_VALUES = (TrainingDivergedError, TrialPrunedError, RefusedError, BadInputError)
 """Errors that a trial would end in again; any other one ends the sweep."""
 
@@ -67,11 +68,14 @@ class Search:
         return Assignment("student", values, trial=opened.asked.number)
 
     def epoch(self, assignment: Assignment, record: Mapping[str, float]) -> bool:
-        """Trials are compared student by student, seed by seed: equal steps mean equal seed and epoch."""
+        """Trials are compared LOOKS times a student: equal steps mean equal seed and equal share of the training."""
         if self.pruned_by is None or assignment.trial not in self._open:
             return False
-        place = list(self.seeds).index(assignment.values[SEED])
-        step = place * self.num_epochs + int(record["epoch"])
+        epochs, epoch = int(assignment.values.get(EPOCHS, self.num_epochs)), int(record["epoch"])
+        look = epoch * LOOKS // epochs
+        if look == (epoch - 1) * LOOKS // epochs:
+            return False
+        step = list(self.seeds).index(assignment.values[SEED]) * LOOKS + look
         return self.study.hopeless(assignment.trial, record[f"validation_{self.pruned_by}"], step=step)
 
     def ended(self, assignment: Assignment, result: Trained | PotstillError) -> None:

@@ -119,11 +119,15 @@ def _problems(params: Params, name: str) -> Iterator[str]:
             fitting.append(with_values(params, values))
         except ParamsError as error:
             yield str(error)
-    yield from _reaches_the_teacher(params, name, fitting)
-    if fitting and name not in LOOKED_UP and not any(name.startswith(f"{each}.") for each in LOOKED_UP):
-        before = _read(load_step("student"), fitting[0])
-        if len(fitting) > 1 and all(_read(load_step("student"), varied) == before for varied in fitting[1:]):
-            yield f"{name}: no student learns anything else by it; leave it out"
+    if reached := _reached_before(params, fitting):
+        yield (
+            f"{name}: the step {reached} reads it, and all students of a sweep learn from the same soft targets; "
+            f"choose one value with --set {name}=..., and sweep once for each"
+        )
+    elif (
+        len(fitting) > 1 and not name.startswith(LOOKED_UP) and not _reached(load_step("student"), fitting[0], fitting)
+    ):
+        yield f"{name}: no student learns anything else by it; leave it out"
 
 
 def _tried(sweep: SweepParams, name: str) -> Iterator[dict[str, Any]]:
@@ -138,14 +142,13 @@ def _ends(choice: SpaceChoice) -> Sequence[Any]:
     return (choice.low, choice.high) if isinstance(choice, RangeParams) else choice
 
 
-def _reaches_the_teacher(params: Params, name: str, varied: Sequence[Params]) -> Iterator[str]:
-    for step in map(load_step, ancestors("student")):
-        if any(_read(step, each) != _read(step, params) for each in varied):
-            yield (
-                f"{name}: the step {step.name} reads it, and all students of a sweep learn from the same soft targets; "
-                f"choose one value with --set {name}=..., and sweep once for each"
-            )
-            return
+def _reached_before(params: Params, varied: Sequence[Params]) -> str | None:
+    """The first step before the student that any of *varied* would change."""
+    return next((name for name in ancestors("student") if _reached(load_step(name), params, varied)), None)
+
+
+def _reached(step: Step, params: Params, varied: Sequence[Params]) -> bool:
+    return any(_read(step, each) != _read(step, params) for each in varied)
 
 
 def _read(step: Step, params: Params) -> tuple[Mapping[str, Any], Sequence[str]]:

@@ -20,8 +20,10 @@ STUDENTS, FAILURE, LATENCIES = "students", "failure", "latencies"
 """User attributes: what a trial's students are, why it failed, what was measured before."""
 COMPARED_TRIALS = 4
 """So many are finished before any is pruned."""
-SPARED_SHARE = 0.25
-"""Of the epochs of its first student, in which no trial is pruned."""
+LOOKS = 16
+"""Times that a student's validation metric is compared with that of other trials; each is a write to the database."""
+SPARED_LOOKS = 4
+"""Before them no trial is pruned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,15 +223,14 @@ def _open(url: str, name: str, directions: Sequence[Direction], params: Params) 
         study_name=name,
         directions=["maximize" if direction == "higher" else "minimize" for direction in directions],
         sampler=drawn,
-        pruner=_pruner(sweep, params),
+        pruner=_pruner(sweep),
         load_if_exists=True,
     )
 
 
-def _pruner(sweep: SweepParams, params: Params) -> Any:
+def _pruner(sweep: SweepParams) -> Any:
     import optuna
 
     if sweep.pruner == "none":
         return optuna.pruners.NopPruner()
-    spared = round(SPARED_SHARE * params.student.train.epochs)
-    return optuna.pruners.MedianPruner(n_startup_trials=COMPARED_TRIALS, n_warmup_steps=spared)
+    return optuna.pruners.MedianPruner(n_startup_trials=COMPARED_TRIALS, n_warmup_steps=SPARED_LOOKS)
