@@ -11,11 +11,12 @@ from components.artifacts.artifact import Artifact
 from components.contracts import DecodedSamples, is_labelled, unlabelled_like
 from components.data.packed import PackedData, open_packed
 from components.data.packing import check_decoded, write_packed
-from components.data.splits import Splits, sample_ids, split_samples
+from components.data.splits import Splits, split_samples
 from components.data.training_set import teachers_set
 from components.errors import DataDamagedError
 from components.evaluation.holdout import holdout_digest, holdout_of
 from components.params import HashSplit
+from components.sample_ids import sample_ids
 from components.workloads.tabular_regression import Params
 
 TINY = Params().build().tiny(seed=0)

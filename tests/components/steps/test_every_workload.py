@@ -13,12 +13,13 @@ from components.artifacts.store import Store
 from components.contracts import NoProgress
 from components.data.packed import open_packed
 from components.data.packing import write_packed
-from components.data.splits import Splits, sample_ids
+from components.data.splits import Splits
 from components.errors import BadInputError
 from components.params import Params
 from components.report.data import ReportData
 from components.report.page import to_markdown, write_report
 from components.report.stage_files import flat_metrics
+from components.sample_ids import sample_ids
 from components.settings import Settings
 from components.steps.execute import execute
 from components.steps.pipeline import ORDER, load_step

@@ -14,10 +14,11 @@ from components.artifacts.artifact import Artifact
 from components.artifacts.store import Store
 from components.contracts import NoProgress
 from components.data.packing import write_packed
-from components.data.splits import Splits, sample_ids
+from components.data.splits import Splits
 from components.errors import BadInputError
 from components.params import Params
 from components.programs import save_program, trace
+from components.sample_ids import sample_ids
 from components.saved_models import load_model
 from components.settings import Settings
 from components.steps import soft_targets, student, teacher

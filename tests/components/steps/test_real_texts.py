@@ -13,8 +13,9 @@ from components.artifacts.store import Store
 from components.contracts import NoProgress
 from components.data.packed import open_packed
 from components.data.packing import check_decoded, write_packed
-from components.data.splits import sample_ids, split_samples
+from components.data.splits import split_samples
 from components.params import Params, load_params
+from components.sample_ids import sample_ids
 from components.settings import Settings
 from components.steps.execute import execute
 from components.steps.pipeline import load_step

@@ -17,10 +17,11 @@ from components.artifacts.artifact import Artifact
 from components.artifacts.store import Store
 from components.contracts import NoProgress
 from components.data.packing import write_packed
-from components.data.splits import Splits, sample_ids
+from components.data.splits import Splits
 from components.export.torch_export import load
 from components.params import Params
 from components.programs import largest_difference
+from components.sample_ids import sample_ids
 from components.saved_models import load_model, model_digest
 from components.settings import Settings
 from components.steps import baseline, fold_teachers, student, teacher

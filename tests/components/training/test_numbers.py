@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from components.contracts import DataSpec, NoProgress
-from components.data.splits import sample_ids
 from components.models import convnet, mlp
 from components.params import TrainParams, ViewParams
+from components.sample_ids import sample_ids
 from components.training.loop import TrainResult, train
 from components.views import ViewBank
 from components.workloads.tabular_regression import Params

@@ -15,7 +15,8 @@ from components.artifacts.artifact import Artifact
 from components.contracts import DataSpec, DecodedSamples, Workload, is_labelled
 from components.data.packed import open_packed
 from components.data.packing import check_decoded, write_packed
-from components.data.splits import Splits, sample_ids
+from components.data.splits import Splits
+from components.sample_ids import sample_ids
 
 KINDS = {"integer": "iu", "real": "f", "text": "OU"}
 WORKLOADS = [plugins.params_class("workloads", name)() for name in plugins.available("workloads")]
