@@ -16,6 +16,7 @@ import torch
 from components.artifacts.artifact import Artifact
 from components.artifacts.store import Store
 from components.contracts import NoProgress
+from components.data.packed import open_packed
 from components.data.packing import write_packed
 from components.data.splits import Splits
 from components.export.torch_export import load
@@ -24,10 +25,10 @@ from components.programs import largest_difference
 from components.sample_ids import sample_ids
 from components.saved_models import load_model, model_digest
 from components.settings import Settings
-from components.steps import baseline, fold_teachers, student, teacher
-from components.steps.execute import Outcome, execute
+from components.steps import baseline, fitting, fold_teachers, student, teacher
+from components.steps.execute import Outcome, execute, key_of
 from components.steps.pipeline import load_step
-from components.steps.step import Step
+from components.steps.step import Resolved, Step
 from components.workloads.text_classification import Params as Workload
 
 LENGTH = 48
@@ -106,6 +107,28 @@ class Runs:
 @pytest.fixture
 def runs(settings: Settings, store: Store, data: Artifact) -> Runs:
     return Runs(settings, store, data)
+
+
+def test_versions_of_a_models_own_libraries_count(data: Artifact) -> None:
+    """The tokenizers library for whoever uses it, and not for others."""
+    keys = [
+        key_of(step, changed(), {"data": data}, Resolved()).fields["libraries"]
+        for step in (teacher.STEP, baseline.STEP)
+    ]
+
+    assert ["tokenizers" in libraries for libraries in keys] == [True, False]
+
+
+def test_models_that_learn_nothing_are_handed_no_samples(data: Artifact) -> None:
+    """Most do not look at them, and copying a training split costs its size."""
+
+    class Unreadable:
+        spec = open_packed(data).spec
+
+    params = changed()
+    assert fitting.with_learned(params.student.model, Unreadable()) is Unreadable.spec  # type: ignore[arg-type]
+    with pytest.raises(AttributeError):
+        fitting.with_learned(params.teacher.model, Unreadable())  # type: ignore[arg-type]
 
 
 def samples() -> torch.Tensor:
