@@ -678,7 +678,9 @@ class Params(Frozen):
     evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
     gate: GateParams
     registry: RegistryParams
-    sweep: SweepParams | None = Field(None, description="many students from one set of soft targets")
+    sweep: SweepParams | None = Field(
+        None, description="what `potstill sweep` tries: many students from one set of soft targets"
+    )
     comparison: ComparisonParams | None = Field(None, description="a table of objectives")
 
     def workload_for(self, data: DataSpec) -> Workload:

@@ -107,15 +107,15 @@ def _teacher(sweep: Sweep, result: SweepResult) -> Iterator[Diagnosis]:
     advice = (
         "so it has something to teach."
         if leads
-        else "which is no measurable lead: a better teacher comes first (Cho and Hariharan, ICCV 2019: a student cannot "
-        "gain from what its teacher does not know)."
+        else "which is no measurable lead: something can be gained all the same (Furlanello et al., ICML 2018), but a better "
+        "teacher is likely to bring more."
     )
     yield Diagnosis(
         "Is the teacher good enough?",
         "fine" if leads else "warning",
         f"On the {len(rows):,} validation samples its {measure.title} differs from that of the hard-label student (seed "
         f"{result.control.students[0].seed}) by {changed(measure, change['difference'])} "
-        f"({change_interval(measure, low, high)}, paired bootstrap; bound: 0), {advice}",
+        f"({change_interval(measure, low, high)}, paired bootstrap; bound: 0, a rule of thumb), {advice}",
     )
 
 
@@ -138,9 +138,10 @@ def _size(sweep: Sweep, result: SweepResult, trial: TrialResult) -> Iterator[Dia
         workload.metrics(said[_is_labelled(data, rows)], data.labels[known])[result.metric]
         - first.metrics[result.metric]
     )
-    too_small = agreement < FAITHFUL_AGREEMENT and abs(gap) < MEMORISED_GAP
+    too_small = agreement < FAITHFUL_AGREEMENT and gap < MEMORISED_GAP
     advice = (
-        "so it cannot follow its teacher: it is too small, or was trained too briefly (Stanton et al., NeurIPS 2021)."
+        "so it cannot follow its teacher: it is too small, or was trained too briefly (Cho and Hariharan, ICCV 2019; "
+        "Stanton et al., NeurIPS 2021)."
         if too_small
         else "so it follows its teacher on what it has seen."
         if agreement >= FAITHFUL_AGREEMENT
