@@ -488,6 +488,66 @@ class WorkloadParams(PluginParams):
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of one model when the gate decides."""
+
+    model_digest: str
+    holdout_digest: str
+    """Of the labelled test samples that everything here was measured on."""
+    metrics: Mapping[str, float]
+    """Measures of the workload and of fidelity, num_parameters, weight_bytes."""
+    rows: NDArray[np.float64]
+    """[N], the row scores of the gate's metric on the holdout, in its order."""
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """[N] each: which slice of a column a row belongs to, such as its class."""
+    latency_ms: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    """By batch size: p50 and p95; empty where none was measured on this machine."""
+    siblings: Sequence[float] = ()
+    """The gate's metric on the validation split of students that differ in their seed alone, the model's own first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One bound, and whether the candidate keeps it."""
+
+    bound: str
+    kept: bool
+    text: str
+    """For people; a broken bound says what would have been enough."""
+    value: float | None = None
+    """The candidate's, where the bound has one finite value."""
+    limit: float | None = None
+    """What *value* was held against."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """All that a test of the gate may look at."""
+
+    candidate: Evidence
+    champion: Evidence | None
+    """None where there is none yet."""
+    teacher: Evidence | None
+    """None where it is not known any more."""
+    metric: str
+    """The gate's."""
+    measure: Measure
+    """Of the gate's metric."""
+    directions: Mapping[str, Direction]
+    """Of every metric."""
+    alpha: float
+    """How often a test may pass a candidate that does not deserve it; what this holdout has left for one of them."""
+
+
+class GateTestParams(PluginParams):
+    """A test of the gate: a file in components/gate_tests/."""
+
+    def judge(self, case: Case) -> Iterator[Reason]:
+        """A line for every bound, kept or broken. BadInputError for what was not measured."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
 class Resolved:
     """What a step looked up in the outside world, once, before it runs."""
 

@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from components.contracts import Direction
+from components.contracts import Case, Evidence, Reason, Workload
 from components.errors import BadInputError
+from components.gate_tests._compare import compared
 from components.params import GateParams
 
 Outcome = Literal["promote", "refuse", "already_champion"]
 ROUNDING = 1e-12
 """Two decimals such as 0.97 - 0.01 and 0.96 differ by less than this in binary."""
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What is known of one model when the gate decides."""
-
-    model_digest: str
-    holdout_digest: str
-    """Of the labelled test samples that *metrics* were measured on."""
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """One bound, and whether the candidate keeps it."""
-
-    bound: str
-    kept: bool
-    text: str
-    """For people; a broken bound says what would have been enough."""
-    value: float | None = None
-    """The candidate's, where the bound has one finite value."""
-    limit: float | None = None
-    """What *value* was held against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +24,11 @@ class Decision:
     outcome: Outcome
     reasons: tuple[Reason, ...]
     metric: str
+
+    def with_reason(self, reason: Reason) -> Decision:
+        """The same with one line more, which can only refuse what was promoted."""
+        outcome: Outcome = "refuse" if self.outcome == "promote" and not reason.kept else self.outcome
+        return Decision(outcome, (*self.reasons, reason), self.metric)
 
     @property
     def broken(self) -> tuple[Reason, ...]:
@@ -81,55 +63,66 @@ class Decision:
         return "refused: " + "; ".join(reason.text for reason in self.broken)
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """All that a bound may look at."""
-
-    candidate: Evidence
-    champion: Evidence | None
-    gate: GateParams
-    directions: Mapping[str, Direction]
-
-    @property
-    def sign(self) -> int:
-        return 1 if self.directions[self.gate.metric] == "higher" else -1
-
-    @property
-    def value(self) -> float:
-        return self.candidate.metrics[self.gate.metric]
-
-
-Bound = Callable[[_Case], Iterator[Reason]]
-
-
 def decide(
-    candidate: Evidence, champion: Evidence | None, gate: GateParams, directions: Mapping[str, Direction]
+    candidate: Evidence,
+    champion: Evidence | None,
+    teacher: Evidence | None,
+    gate: GateParams,
+    workload: Workload,
+    *,
+    look: int = 1,
+    passed: Sequence[Reason] = (),
 ) -> Decision:
-    """Promote only if every bound holds; without a champion the absolute bounds alone decide.
+    """Promote only if every bound holds, so that no correction among them is due (an intersection-union test).
 
-    Raises BadInputError when the gate's metric was not measured or has no direction.
+    *look* says as the how-manieth candidate this holdout judges it: each spends a share of gate.alpha. Without a champion
+    the absolute bounds alone decide. *passed* are lines about what came before: data, soft targets, records. Raises
+    BadInputError when the gate's metric was not measured, or cannot be tested row by row.
     """
-    case = _Case(candidate, champion, gate, directions)
-    _demand_metric(case)
-    reasons = tuple(reason for bound in _BOUNDS for reason in bound(case))
+    case = _case(candidate, champion, teacher, gate, workload)
+    further = (reason for test in gate.tests for reason in test.judge(case))
+    reasons = (*passed, *_basic(case, gate, look), *further)
     return Decision(_outcome(case, reasons), reasons, gate.metric)
 
 
-def _demand_metric(case: _Case) -> None:
-    for what, names in (("measured", case.candidate.metrics), ("known to the workload", case.directions)):
-        if case.gate.metric not in names:
-            raise BadInputError(
-                f"gate.metric {case.gate.metric!r} is not {what} (there are: {', '.join(sorted(names)) or 'none'})"
-            )
+def _case(
+    candidate: Evidence, champion: Evidence | None, teacher: Evidence | None, gate: GateParams, workload: Workload
+) -> Case:
+    measure = workload.measures.get(gate.metric)
+    if measure is None or gate.metric not in candidate.metrics:
+        raise BadInputError(
+            f"gate.metric {gate.metric!r} was not measured (there are: {', '.join(sorted(candidate.metrics)) or 'none'})"
+        )
+    if measure.of_rows is None:
+        testable = [name for name, each in workload.measures.items() if each.of_rows]
+        raise BadInputError(
+            f"gate.metric {gate.metric!r} has no value for a single row, so two models cannot be tested on it: take one of "
+            f"{', '.join(testable)}, and bound {gate.metric} by gate.tests (name: bound)"
+        )
+    better = {name: each.better for name, each in (*workload.measures.items(), *workload.fidelity_measures.items())}
+    alpha = gate.alpha / gate.candidates_per_holdout
+    return Case(candidate, champion, teacher, gate.metric, measure, better, alpha)
 
 
-def _outcome(case: _Case, reasons: tuple[Reason, ...]) -> Outcome:
+def _outcome(case: Case, reasons: tuple[Reason, ...]) -> Outcome:
     if case.champion is not None and case.champion.model_digest == case.candidate.model_digest:
         return "already_champion"
     return "promote" if all(reason.kept for reason in reasons) else "refuse"
 
 
-def _finite(case: _Case) -> Iterator[Reason]:
+def _basic(case: Case, gate: GateParams, look: int) -> Iterator[Reason]:
+    yield _finite(case)
+    yield _floor(case, gate)
+    yield _large_enough(case, gate)
+    if case.champion is None:
+        yield Reason("champion", True, "there is no champion yet: the absolute bounds decide")
+    elif case.champion.model_digest == case.candidate.model_digest:
+        yield Reason("champion", True, "the candidate is the champion itself")
+    else:
+        yield from _against(case, case.champion, gate, look)
+
+
+def _finite(case: Case) -> Reason:
     """NaN passes every comparison written the wrong way round, so it is looked for before any."""
     metrics = case.candidate.metrics
     broken = [f"{name} is {metrics[name]}" for name in sorted(metrics) if not math.isfinite(metrics[name])]
@@ -138,25 +131,56 @@ def _finite(case: _Case) -> Iterator[Reason]:
         if broken
         else f"all {len(metrics)} metrics are finite"
     )
-    yield Reason("finite metrics", not broken, text)
+    return Reason("finite metrics", not broken, text)
 
 
-def _floor(case: _Case) -> Iterator[Reason]:
-    yield _at_least(case, "floor", case.gate.floor, "the floor")
+def _floor(case: Case, gate: GateParams) -> Reason:
+    """In the metric's own direction."""
+    value, limit, higher = case.candidate.metrics[case.metric], gate.floor, case.measure.better == "higher"
+    asked = f"at {'least' if higher else 'most'} {limit:.6g} (the floor)"
+    if not math.isfinite(value):
+        return Reason("floor", False, f"{case.metric} is {value}; {asked} would have been enough", None, limit)
+    kept = (value - limit if higher else limit - value) >= -ROUNDING
+    text = (
+        f"{case.metric} {value:.6g} is {asked}"
+        if kept
+        else f"{case.metric} is {value:.6g}; {asked} would have been enough"
+    )
+    return Reason("floor", kept, text, value, limit)
 
 
-def _not_worse_than_champion(case: _Case) -> Iterator[Reason]:
-    """Non-inferiority by a fixed margin, on the same samples only."""
-    if case.champion is None:
-        yield Reason("champion", True, "there is no champion yet: the absolute bounds decide")
-        return
-    if case.champion.model_digest == case.candidate.model_digest:
-        yield Reason("champion", True, "the candidate is the champion itself")
-        return
-    same = _same_holdout(case.candidate, case.champion)
+def _large_enough(case: Case, gate: GateParams) -> Reason:
+    found, wanted = len(case.candidate.rows), gate.min_rows
+    text = f"the holdout has {found:,} labelled rows; at least {wanted:,} are asked for"
+    return Reason("holdout size", found >= wanted, text, found, wanted)
+
+
+def _against(case: Case, champion: Evidence, gate: GateParams, look: int) -> Iterator[Reason]:
+    same = _same_holdout(case.candidate, champion)
     yield same
-    if same.kept:
-        yield _against_champion(case, case.champion)
+    if not same.kept:
+        return
+    yield _fresh(gate, look)
+    if not math.isfinite(champion.metrics.get(case.metric, math.nan)) or not math.isfinite(
+        case.candidate.metrics[case.metric]
+    ):
+        yield Reason(
+            "champion", False, f"without a finite {case.metric} of both there is no comparison: measure both again"
+        )
+        return
+    yield compared(
+        case, champion, "champion", margin=gate.margin if gate.against_champion == "non_inferiority" else None
+    )
+
+
+def _fresh(gate: GateParams, look: int) -> Reason:
+    """Whether the holdout has alpha left to spend."""
+    allowed = gate.candidates_per_holdout
+    kept = look <= allowed
+    text = f"candidate {look} of {allowed} that this holdout may judge, each with alpha {gate.alpha / allowed:.2g}" + (
+        "" if kept else ": a fresh holdout is due (a new data version, or another data.split.salt)"
+    )
+    return Reason("fresh holdout", kept, text, look, allowed)
 
 
 def _same_holdout(candidate: Evidence, champion: Evidence) -> Reason:
@@ -168,29 +192,6 @@ def _same_holdout(candidate: Evidence, champion: Evidence) -> Reason:
         "the champion's metrics on the candidate's holdout are needed"
     )
     return Reason("same holdout", False, text)
-
-
-def _against_champion(case: _Case, champion: Evidence) -> Reason:
-    metric, margin = case.gate.metric, case.gate.margin
-    best = champion.metrics.get(metric, math.nan)
-    if not math.isfinite(best):
-        return Reason("champion", False, f"the champion has no finite {metric}: it must be measured again first")
-    name = f"the champion's {best:.6g} {'less' if case.sign > 0 else 'plus'} the margin {margin:g}"
-    return _at_least(case, "champion", best - case.sign * margin, name)
-
-
-def _at_least(case: _Case, bound: str, limit: float, name: str) -> Reason:
-    """A reason for 'at least as good as *limit*', in the metric's own direction."""
-    metric, value = case.gate.metric, case.value
-    asked = f"at {'least' if case.sign > 0 else 'most'} {limit:.6g} ({name})"
-    if not math.isfinite(value):
-        return Reason(bound, False, f"{metric} is {value}; {asked} would have been enough", None, limit)
-    kept = case.sign * (value - limit) >= -ROUNDING
-    text = f"{metric} {value:.6g} is {asked}" if kept else f"{metric} is {value:.6g}; {asked} would have been enough"
-    return Reason(bound, kept, text, value, limit)
-
-
-_BOUNDS: tuple[Bound, ...] = (_finite, _floor, _not_worse_than_champion)
 
 
 def _number(value: float | None) -> str:

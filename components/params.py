@@ -24,6 +24,7 @@ from components.contracts import (
     DataSpec,
     FormatParams,
     Frozen,
+    GateTestParams,
     MixingParams,
     ModelParams,
     ObjectiveParams,
@@ -38,6 +39,7 @@ from components.schedules import highest
 
 FAMILIES: Mapping[type[BaseModel], str] = {
     FormatParams: "formats",
+    GateTestParams: "gate_tests",
     WorkloadParams: "workloads",
     ModelParams: "models",
     ObjectiveParams: "objectives",
@@ -55,6 +57,7 @@ FormatChoice = Annotated[SerializeAsAny[FormatParams], _choice("formats")]
 WorkloadChoice = Annotated[SerializeAsAny[WorkloadParams], _choice("workloads")]
 ModelChoice = Annotated[SerializeAsAny[ModelParams], _choice("models")]
 ObjectiveChoice = Annotated[SerializeAsAny[ObjectiveParams], _choice("objectives")]
+GateTestChoice = Annotated[SerializeAsAny[GateTestParams], _choice("gate_tests")]
 TransformChoice = Annotated[SerializeAsAny[TransformParams], _choice("transforms")]
 
 
@@ -546,7 +549,34 @@ class GateParams(Frozen):
 
     metric: str = Field("accuracy", description="one of the workload's metrics, on the test split")
     floor: float = Field(description="the metric must be at least as good as this")
-    margin: float = Field(0.01, ge=0, description="how much worse than the champion it may be on the same test split")
+    against_champion: Literal["non_inferiority", "superiority"] = Field(
+        "non_inferiority", description="not worse than the champion by more than the margin, or better than it"
+    )
+    margin: float = Field(
+        0.02, ge=0, description="of non_inferiority, in the metric's own unit: a loss that nobody would mind"
+    )
+    alpha: float = Field(
+        0.05, gt=0, lt=0.5, description="how often one holdout may promote a candidate that does not deserve it, in all"
+    )
+    candidates_per_holdout: int = Field(
+        10, ge=1, description="alpha is shared among so many different candidates; then a fresh holdout is due"
+    )
+    min_rows: int = Field(30, ge=2, description="smallest holdout, in labelled test samples")
+    tests: tuple[GateTestChoice, ...] = Field((), description="further bounds, all of which must hold too")
+    committed_code: bool = Field(True, description="refuse what was made by code with uncommitted changes")
+    approval_hours: float | None = Field(
+        None,
+        gt=0,
+        description="wait so long for a person to approve a promotion in Prefect, then refuse; null: do not ask",
+    )
+
+    @model_validator(mode="after")
+    def _margin_where_there_is_one(self) -> GateParams:
+        if self.against_champion == "non_inferiority" and self.margin == 0:
+            raise ValueError(
+                "margin is 0: a test of non-inferiority needs a margin; or set against_champion: superiority"
+            )
+        return self
 
 
 COSTS = ("num_parameters", "latency_p50_ms")

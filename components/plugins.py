@@ -13,6 +13,7 @@ from components.errors import BadInputError, PluginNotFoundError
 
 FAMILIES = {
     "formats": "components.data.formats",
+    "gate_tests": "components.gate_tests",
     "models": "components.models",
     "objectives": "components.objectives",
     "storage": "components.artifacts.storage",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
     from numpy.typing import NDArray
-    from torch import nn
+    from torch import Tensor, nn
 
 DIGEST_TAG = "potstill.digest"
 VERSIONS_TAG = "mlflow.modelVersions"
@@ -35,6 +35,8 @@ SAMPLE_SHAPE = "sample_shape"
 SAMPLE_TYPES = ("uint8", "float32")
 PARITY_BATCHES = (1, 2, 7)
 EXAMPLE_ROWS = 2
+PREDICTIONS = "predictions.npz"
+"""Beside the model: inputs and what it said to them when it was registered."""
 PROGRAM = Path("data", "model.pt2")
 """Where MLflow's torch.export flavour keeps the program."""
 READY_SECONDS = 60
@@ -317,6 +319,7 @@ def _save(
             serialization_format="pt2",
             metadata={**metadata, **shape},
         )
+    _save_predictions(folder / PREDICTIONS, exported, taken)
     if isinstance(live, Tokenized):
         (folder / PROGRAM).with_name(TOKENIZER).write_text(live.tokenizer, encoding="utf-8")
 
@@ -346,6 +349,14 @@ def _requirements() -> list[str]:
     from importlib.metadata import version
 
     return [f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", "numpy", "torch")]
+
+
+def _save_predictions(path: Path, exported: nn.Module, taken: Tensor) -> None:
+    import numpy as np
+    import torch
+
+    with torch.no_grad():
+        np.savez(path, inputs=taken.numpy(), outputs=exported(taken).numpy())
 
 
 def _signature(exported: nn.Module, taken: NDArray[Any]) -> ModelSignature:

@@ -143,6 +143,76 @@ def example_data(
     typer.echo(f"in {folder}")
 
 
+@app.command(rich_help_panel="Registry")
+def promote(
+    version: Annotated[str, typer.Argument(help="Number of a registered version of the student.")],
+    force: Annotated[
+        Optional[str], typer.Option("--force", metavar="REASON", help="Promote even against the gate, for this reason.")
+    ] = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    set_: Overrides = None,
+    data_rev: DataRevision = None,
+) -> None:
+    """Put a registered version through the gate, on the test split of the data, and make it champion if it passes."""
+    from flows.promotion_commands import launch_promote
+
+    if force is not None and not force.strip():
+        raise typer.BadParameter("--force needs a reason, which stands in the history")
+    raise typer.Exit(launch_promote(version, params, _overrides(set_, data_rev), force_reason=force or ""))
+
+
+@app.command(rich_help_panel="Registry")
+def rollback(
+    to: Annotated[Optional[str], typer.Option("--to", help="A version that was champion once.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the history.")] = "",
+    params: ParamsFile = DEFAULT_PARAMS,
+    set_: Overrides = None,
+) -> None:
+    """Make the champion before the present one champion again, once it has been loaded and tried."""
+    from flows.promotion_commands import place_of, roll_back
+
+    line = roll_back(place_of(params, set_ or ()), to, reason)
+    typer.echo(f"{line.model} version {line.version} is champion again (before: version {line.previous_version})")
+
+
+@app.command(rich_help_panel="Registry")
+def history(
+    params: ParamsFile = DEFAULT_PARAMS,
+    set_: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """List every change of champion with its reason, and say if an alias was moved by something else."""
+    from flows.promotion_commands import place_of, show_history
+
+    show_history(place_of(params, set_ or ()), as_json=as_json)
+
+
+@app.command(rich_help_panel="Registry")
+def adopt(
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the history.")] = "",
+    params: ParamsFile = DEFAULT_PARAMS,
+    set_: Overrides = None,
+) -> None:
+    """Accept a champion that something else than Potstill put in place."""
+    from flows.promotion_commands import mend, place_of
+
+    line = mend(place_of(params, set_ or ()), "adopt", reason)
+    typer.echo(f"{line.model} version {line.version} is adopted as champion")
+
+
+@app.command(rich_help_panel="Registry")
+def restore(
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the history.")] = "",
+    params: ParamsFile = DEFAULT_PARAMS,
+    set_: Overrides = None,
+) -> None:
+    """Move the champion's alias back to where the journal put it."""
+    from flows.promotion_commands import mend, place_of
+
+    line = mend(place_of(params, set_ or ()), "restore", reason)
+    typer.echo(f"the alias is back on {line.model} version {line.version}")
+
+
 @app.command(rich_help_panel="Servers")
 def up() -> None:
     """Start the local Prefect and MLflow servers in the background, unless they run or others are configured."""

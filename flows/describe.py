@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from components import plugins
 from components.contracts import (
     FormatParams,
+    GateTestParams,
     ModelParams,
     ObjectiveParams,
     PluginParams,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 FAMILIES: dict[type[BaseModel], str] = {
     FormatParams: "formats",
+    GateTestParams: "gate_tests",
     ModelParams: "models",
     ObjectiveParams: "objectives",
     TransformParams: "transforms",

@@ -7,14 +7,13 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from flows.gate_tasks import approve, judge, promote
 from flows.tasks import (
     ONE_THREAD,
     conclude,
-    judge,
     keep_records,
     log_runs,
     open_run,
-    promote,
     register,
     report,
     run_name,
@@ -43,9 +42,9 @@ def distill(
         step(run, "export", after=[student])
     runs = log_runs(run)
     versions = register(run, runs)
-    decision = judge(run, versions)
+    judged = approve(run, judge(run, versions))
     # Written down before it takes effect: a kill in between promotes late, never without a record of why.
-    pages = report(run, runs, versions, decision)
-    if decision.outcome == "promote":
-        promote(run, versions)
-    return conclude(run, runs, versions, decision, pages)
+    pages = report(run, runs, versions, judged.decision)
+    if judged.promotes:
+        promote(run, judged)
+    return conclude(run, runs, versions, judged.decision, pages)

@@ -32,7 +32,7 @@ def launch_distill(params_file: Path, overrides: Sequence[str]) -> int:
     progress = ConsoleProgress(console)
     with interruptible(progress):
         PROGRESS.set(progress)
-        endpoints = _connect(Settings(), progress)
+        endpoints = connect(Settings(), progress)
         with told_of_servers(endpoints, Settings()):
             verdict = _run_flow(params_file, overrides, params.data.revision)
     _last_words(console, params, verdict, endpoints)
@@ -52,7 +52,7 @@ def launch_sweep(params_file: Path, overrides: Sequence[str]) -> None:
     progress = ConsoleProgress(console)
     with interruptible(progress):
         PROGRESS.set(progress)
-        endpoints = _connect(Settings(), progress, dispensable=("mlflow",))
+        endpoints = connect(Settings(), progress, dispensable=("mlflow",))
         with told_of_servers(endpoints, Settings()):
             swept = _run_sweep(params_file, overrides, params.data.revision)
     _say_what_was_swept(console, swept)
@@ -89,7 +89,7 @@ def _say_what_was_swept(console: Console, swept: Swept) -> None:
             console.print(f"  {label:<12} {place}", soft_wrap=True, highlight=False)
 
 
-def _connect(settings: Settings, progress: ConsoleProgress, dispensable: Sequence[str] = ()) -> Endpoints:
+def connect(settings: Settings, progress: ConsoleProgress, dispensable: Sequence[str] = ()) -> Endpoints:
     """Servers first: one that does not answer is said before any work starts."""
     from flows.servers import ensure_servers, environment_for
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import runtime, task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
@@ -22,11 +22,10 @@ from prefect.utilities.annotations import quote
 from components import records, registry, tracking
 from components.artifacts import ledger
 from components.artifacts.ledger import Saved, Saving
-from components.contracts import directions
 from components.data.packed import open_packed
 from components.errors import PotstillError, ServerError
-from components.evidence import champion_evidence, student_evidence
-from components.gate import Decision, decide
+from components.gate import Decision
+from components.promotion.transaction import CHAMPION
 from components.registry import RegisteredVersion
 from components.report.data import ReportData, StepRecord
 from components.settings import turn_telemetry_off
@@ -38,7 +37,6 @@ from flows.run import Run
 from flows.servers import running_tracking_uri
 
 AS_CONFIGURED = "as-configured"
-CHAMPION = "champion"
 # OpenMP keeps a team of threads for every thread that has ever computed, and two teams on the same cores hinder each
 # other: training took a quarter longer when each task had a thread of its own.
 ONE_THREAD: Any = ThreadPoolTaskRunner(max_workers=1)
@@ -286,31 +284,6 @@ def _version_tags(run: Run, step_name: str) -> dict[str, str]:
     return {name: value for name, value in lineage_of(run).tags.items() if name.partition(".")[0] not in others}
 
 
-def judge(run: Run, versions: Versions) -> Decision:
-    """The gate: candidate against the floor and against the champion on the same holdout."""
-    decision: Decision = submit(run, "gate", _judge, versions, after=["register"])
-    return decision
-
-
-def _judge(run: Run, versions: Versions) -> Decision:
-    champion = registry.current(run.settings.tracking_uri, versions.student.name, CHAMPION)
-    candidate = student_evidence(run.artifacts())
-    data = run.artifacts()["data"]
-    evidence = champion_evidence(champion, candidate, data, run.params, run.settings) if champion else None
-    decision = decide(candidate, evidence, run.params.gate, directions(run.params.workload.build()))
-    get_run_logger().info(decision.summary())
-    return decision
-
-
-def promote(run: Run, versions: Versions) -> None:
-    """Move the alias; the old champion's version stays registered."""
-    submit(run, "promote", _promote, versions, after=["gate"])
-
-
-def _promote(run: Run, versions: Versions) -> None:
-    registry.set_alias(run.settings.tracking_uri, versions.student.name, CHAMPION, versions.student.version)
-
-
 def report(run: Run, logged: ProjectedRuns, versions: Versions, decision: Decision) -> Path:
     """The report as a page under var/, in MLflow beside the decision, and as Prefect artifacts."""
     page: Path = submit(run, "report", _report, logged, versions, decision, after=["gate"])
@@ -344,6 +317,8 @@ def _show_in_prefect(run: Run, data: ReportData, url: str) -> None:
     if not runtime.flow_run.id:
         return
     create_markdown_artifact(key="distill-report", markdown=to_markdown(data), description=run.name)
+    if data.decision:
+        create_table_artifact(key="gate", table=data.decision.rows(), description=data.decision.summary())
     if url:
         create_link_artifact(key="mlflow-run", link=url, link_text="MLflow run", description=run.name)
 

@@ -34,7 +34,7 @@ student:
   views: {{count: 2, transforms: [{{name: affine, shift_pixels: 1}}]}}
 soft_targets: {{rows_per_chunk: 64}}
 evaluate: {{bootstrap_resamples: 100, latency_repeats: 10}}
-gate: {{floor: 0.3, margin: 0.05}}
+gate: {{floor: 0.3, margin: 0.9}}
 registry: {{experiment: small, student: small-student, teacher: small-teacher}}
 """
 ROLES = ("student", "teacher")
