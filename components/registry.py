@@ -56,6 +56,8 @@ class RegisteredVersion:
     tags: Mapping[str, str] = field(default_factory=dict)
     created: bool = False
     """By this very call."""
+    created_at_ms: int = 0
+    """By the registry's clock, since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,7 +443,16 @@ def _aliases(mlflow_client: MlflowClient, name: str) -> Mapping[str, Any]:
 def _registered(found: ModelVersion, *, created: bool = False) -> RegisteredVersion:
     version, tags = str(found.version), dict(found.tags)
     uri = f"models:/{found.name}/{version}"
-    return RegisteredVersion(found.name, version, uri, tags.get(DIGEST_TAG, ""), found.run_id or "", tags, created)
+    return RegisteredVersion(
+        name=found.name,
+        version=version,
+        uri=uri,
+        digest=tags.get(DIGEST_TAG, ""),
+        run_id=found.run_id or "",
+        tags=tags,
+        created=created,
+        created_at_ms=int(found.creation_timestamp or 0),
+    )
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from prefect.logging import get_run_logger
 from components import registry
 from components.contracts import Evidence, Reason
 from components.data.packed import open_packed
-from components.errors import BadInputError
+from components.errors import BadInputError, PromotionConflictError
 from components.evidence import arm_evidence, registered_evidence, what_passed
 from components.gate import Decision, decide
 from components.promotion.journal import Change, Journal, Kind
@@ -205,4 +205,10 @@ def _promote(run: Run, judged: Judged, kind: Kind, reason: str) -> None:
         decision=judged.decision.to_json(),
         reason=reason,
     )
-    change_champion(journal_of(run), uri, version.name, change, after=judged.after, say=run.progress.say)
+    try:
+        change_champion(journal_of(run), uri, version.name, change, after=judged.after, say=run.progress.say)
+    except PromotionConflictError:
+        champion = standing(journal_of(run), uri, version.name, say=run.progress.say).champion
+        if champion is None or champion.digest != version.digest:
+            raise
+        run.progress.say(f"{version.name} version {champion.version}: another run promoted the same student")

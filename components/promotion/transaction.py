@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from components import registry
 from components.errors import BadInputError, DriftError
@@ -14,6 +15,8 @@ from components.promotion.journal import Change, Journal, Line
 from components.registry import RegisteredVersion
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+SECOND_MS = 1000
+"""Lines of the journal are dated to the second."""
 Say = Callable[[str], None]
 
 
@@ -185,8 +188,10 @@ def _drifted_to(drift: Drift) -> str:
 
 
 def _is_there(tracking_uri: str, line: Line) -> bool:
+    """The very version: one that is younger than the line is of a registry that was set up anew."""
     found = registry.get_version(tracking_uri, line.model, line.version)
-    return found is not None and found.digest == line.digest
+    written_ms = datetime.fromisoformat(line.at).timestamp() * 1000
+    return found is not None and found.digest == line.digest and found.created_at_ms < written_ms + SECOND_MS
 
 
 def _same(line: Line, found: RegisteredVersion) -> bool:

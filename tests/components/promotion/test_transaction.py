@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,22 @@ def test_a_registry_set_up_anew_is_followed_by_digest(world: World, empty_regist
     client = MlflowClient(world.uri)
     client.create_registered_model(MODEL)
     client.create_model_version(MODEL, "file:///nowhere/1", tags={DIGEST_TAG: digest(7)})
+    assert world.standing().champion.version == "1"
+    assert aliases(world.uri) == {"champion": "1"}
+    assert "set up anew" in world.said[0]
+
+
+def test_a_registry_set_up_anew_may_number_alike(world: World, empty_registry: Path, tmp_path: Path) -> None:
+    """A version that is younger than the line that made it champion is another registry's, and no drift."""
+    world.promote(1)
+    file = tmp_path / "anew.db"
+    file.write_bytes(empty_registry.read_bytes())
+    world.uri = f"sqlite:///{file}"
+    time.sleep(2.1)
+    client = MlflowClient(world.uri)
+    client.create_registered_model(MODEL)
+    client.create_model_version(MODEL, "file:///nowhere/1", tags={DIGEST_TAG: digest(1)})
+
     assert world.standing().champion.version == "1"
     assert aliases(world.uri) == {"champion": "1"}
     assert "set up anew" in world.said[0]
