@@ -185,8 +185,8 @@ def name_note(name: str, what: str, alias: str = "") -> str:
     stands = f" The alias `{alias}` stands on the version that the gate let through last." if alias else ""
     address = f"models:/{name}@{alias}" if alias else f"models:/{name}/<version>"
     return (
-        f"{what}.{stands} The program takes uint8 samples of any batch size and gives float32 logits; the signature has "
-        f'the shapes. Load it with `mlflow.pytorch.load_model("{address}")`.'
+        f"{what}.{stands} The program takes a batch of any size and gives float32 [rows, outputs]; the signature has the "
+        f'shapes and types. Load it with `mlflow.pytorch.load_model("{address}")`.'
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import perf_counter_ns
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,9 +30,9 @@ def weight_bytes(model: Artifact) -> int:
 
 
 def measure_latency(
-    module: nn.Module, sample: NDArray[np.uint8], batches: Sequence[int], repeats: int
+    module: nn.Module, sample: NDArray[Any], batches: Sequence[int], repeats: int
 ) -> dict[str, dict[str, float]]:
-    """Milliseconds from samples to logits on the module's device, for each batch size; sample is [1, *S] uint8.
+    """Milliseconds from samples to logits on the module's device, for each batch size; sample is [1, *S] as stored.
 
     {'64': {'latency_p50_ms', 'latency_p95_ms', 'throughput_per_second'}}: percentiles over *repeats* single
     calls after a warm-up. The machine is shared with whatever else runs, so p50 is the steadier of the two.
@@ -39,7 +40,7 @@ def measure_latency(
     return {str(size): _summary(_call_times_ns(module, sample, size, repeats), size) for size in batches}
 
 
-def _call_times_ns(module: nn.Module, sample: NDArray[np.uint8], size: int, repeats: int) -> list[int]:
+def _call_times_ns(module: nn.Module, sample: NDArray[Any], size: int, repeats: int) -> list[int]:
     device = device_of(module)
     batch = torch.from_numpy(np.repeat(sample, size, axis=0)).to(device)
     times = []

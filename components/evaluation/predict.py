@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,15 +23,15 @@ def device_of(module: nn.Module) -> torch.device:
 
 def predict_logits(
     module: nn.Module,
-    samples: NDArray[np.uint8],
+    samples: NDArray[Any],
     rows: NDArray[np.integer],
     *,
     batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """[M, *S] uint8 (may be memory-mapped) and N row indices into it -> [N, C].
+    """[M, *S] as stored (may be memory-mapped) and N row indices into it -> [N, C], or [N, D] numbers.
 
-    *module* is in eval mode and takes [B, *S] uint8. The last batch is padded to the size of the others, because
+    *module* is in eval mode and takes [B, *S]. The last batch is padded to the size of the others, because
     kernels are chosen by shape and logits change in their last bits with it. Raises RefusedError
     when a logit is not finite, and BadInputError when there are no rows.
     """
@@ -43,7 +44,7 @@ def predict_logits(
 
 
 def _batches(
-    module: nn.Module, samples: NDArray[np.uint8], rows: NDArray[np.integer], size: int, progress: Progress
+    module: nn.Module, samples: NDArray[Any], rows: NDArray[np.integer], size: int, progress: Progress
 ) -> Iterator[NDArray[np.float32]]:
     device = device_of(module)
     for start in range(0, len(rows), size):

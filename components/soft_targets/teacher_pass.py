@@ -52,7 +52,7 @@ class Views(Protocol):
     """Makes views of samples, such as `views.ViewBank`."""
 
     def batch(self, rows: Tensor, view: int) -> Tensor:
-        """Rows of the data set, int64 [B] -> uint8 [B, *S]."""
+        """Rows of the data set, int64 [B] -> [B, *S] as stored."""
         ...
 
 
@@ -75,7 +75,7 @@ def ask_about(
 
 
 def ask(teacher: Teacher, samples: Tensor, batch_size: int) -> NDArray[np.float32]:
-    """The teacher's raw logits, in a batch of exactly *batch_size*; uint8 [B, *S], B <= batch_size -> [B, C].
+    """The teacher's raw logits, in a batch of exactly *batch_size*; [B, *S], B <= batch_size -> [B, C].
 
     Padded with copies of the last sample: kernels are chosen by shape, and the last bits change with them.
     """

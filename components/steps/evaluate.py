@@ -42,7 +42,7 @@ def run(ctx: StepContext) -> None:
 
 
 def _measure(
-    ctx: StepContext, arm: str, samples: NDArray[np.uint8], holdout: Holdout
+    ctx: StepContext, arm: str, samples: NDArray[Any], holdout: Holdout
 ) -> tuple[NDArray[np.float32], dict[str, int], dict[str, Any]]:
     """Logits, size and latency of one arm; its weights leave memory before the next arm's are read."""
     import torch

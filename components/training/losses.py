@@ -21,7 +21,7 @@ class Views(Protocol):
     """Makes views of samples; components/views.py has the real one."""
 
     def batch(self, rows: Tensor, view: int) -> Tensor:
-        """Rows of the data set, int64 [B] -> uint8 [B, *S]."""
+        """Rows of the data set, int64 [B] -> [B, *S] as stored."""
         ...
 
     def mixture(self, rows: Tensor, view: int) -> Mixture | None:

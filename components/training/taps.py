@@ -30,7 +30,7 @@ class Tapped:
         self.heard[tap] = output
 
     def __call__(self, samples: Tensor) -> Signals:
-        """uint8 [B, *S] -> logits [B, C] and features [B, ...], float32 whatever the precision of the forward pass."""
+        """[B, *S] as stored -> logits [B, C] and features [B, ...], float32 whatever the precision of the forward pass."""
         with autocast(samples.device, self.precision):
             logits: Tensor = self.model(samples)
         features = {tap: heard.float() for tap, heard in self.heard.items()}
@@ -51,7 +51,7 @@ class FeatureTeacher:
         self.tapped = Tapped(model.eval(), taps, precision=precision)
 
     def features(self, samples: Tensor) -> Mapping[str, Tensor]:
-        """uint8 [B, *S], the very views that the student sees -> features by tap point, outside any graph."""
+        """[B, *S], the very views that the student sees -> features by tap point, outside any graph."""
         with torch.no_grad():
             return self.tapped(samples).features
 

@@ -22,8 +22,9 @@ from mlflow import MlflowClient
 from components import registry, saved_models
 from components.artifacts.artifact import Artifact
 from components.contracts import DataSpec
-from components.errors import BadInputError, ExportError, PotstillError, ServerError
+from components.errors import BadInputError, ExportError, PotstillError, ServerError, WeightsError
 from components.models.convnet import Params as ConvNet
+from components.models.mlp import Params as Mlp
 from components.programs import largest_difference
 from components.registry import (
     RegisteredVersion,
@@ -36,6 +37,8 @@ from components.registry import (
     set_alias,
 )
 from components.saved_models import load_model, save_model
+from components.settings import Settings
+from components.teachers import fetch_program
 from components.tracking import RunSpec, probe, project_run
 
 SPEC = DataSpec((1, 12, 12), ("a", "b", "c"), (0.4,), (0.3,), 10)
@@ -333,6 +336,35 @@ def test_a_model_of_another_interface_is_refused(uri, tmp_path):
     foreign(uri, tmp_path, "doubles", np.float64)
     with pytest.raises(BadInputError, match="must be uint8 or float32"):
         download_model("models:/doubles/1", uri, tmp_path)
+
+
+def test_a_model_of_numbers_is_registered_and_brought_back(uri, tmp_path):
+    """float32 in, numbers in the labels' unit out, the same from the registry; and as a teacher it fits its own data alone."""
+    numbers = DataSpec(
+        (3,), (), (0.0,) * 3, (1.0,) * 3, 9, "float32", target_names=("y",), target_mean=(150.0,), target_std=(50.0,)
+    )
+    params = Mlp(hidden=(4,))
+    module = params.build(numbers).eval()
+    out = tmp_path / "numbers"
+    out.mkdir()
+    save_model(out, module, params, numbers)
+    made = register_model(
+        uri,
+        name="numbers",
+        artifact=Artifact("student", "k", "a" * 64, out),
+        run_id=run_of(uri, tmp_path),
+        sample_shape=(3,),
+        sample_dtype="float32",
+        tags={},
+        lock_dir=tmp_path / "locks",
+    )
+    rows = torch.randn(5, 3)
+
+    assert torch.allclose(load_registered(made.uri, uri)(rows), module(rows))
+    settings = Settings(tracking_uri=uri)
+    fetch_program(tmp_path, made.uri, settings, numbers)
+    with pytest.raises(WeightsError, match="takes float32 samples, and these are uint8"):
+        fetch_program(tmp_path, made.uri, settings, SPEC)
 
 
 def test_a_model_without_a_program_is_refused(uri, tmp_path):
