@@ -34,10 +34,15 @@ INFRASTRUCTURE = (
 
 
 def code_digests(entries: Iterable[str]) -> Mapping[str, str]:
-    """Module name -> digest of its code, for every module that *entries* reach; the user's own packages by one digest."""
-    own = [name for name in entries if _is_project(name)]
-    foreign = {name.partition(".")[0]: name for name in entries if not _is_project(name)}
-    digests = {name: _module_digest(_source(name)) for name in reached(own)}
+    """Module name -> digest of its code, for every module that *entries* reach; the user's own packages by one digest.
+
+    What these import of the project is reached too.
+    """
+    named = tuple(entries)
+    foreign = {name.partition(".")[0]: name for name in named if not _is_project(name)}
+    own = [name for name in named if _is_project(name)]
+    used = [found for package, module in foreign.items() for found in _used_by(package, module)]
+    digests = {name: _module_digest(_source(name)) for name in reached([*own, *used])}
     return digests | {package: _foreign_digest(package, module) for package, module in sorted(foreign.items())}
 
 
@@ -147,10 +152,19 @@ def _foreign_digest(package: str, module: str) -> str:
         if f"{package}/" in record:
             version = importlib.metadata.version(distribution)
             return hashlib.sha256(f"{distribution} {version}\n{record}".encode()).hexdigest()
+    lines = [f"{source.name} {_module_digest(source)}\n" for source in _foreign_sources(package, module)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _foreign_sources(package: str, module: str) -> list[Path]:
     spec = importlib.util.find_spec(package)
     if spec is None or not (spec.submodule_search_locations or spec.origin):
         raise PluginNotFoundError(f"no module {module!r} on the Python path")
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
-    sources = sorted(source for folder in folders for source in folder.rglob("*.py")) or [Path(str(spec.origin))]
-    lines = [f"{source.name} {_module_digest(source)}\n" for source in sources]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return sorted(source for folder in folders for source in folder.rglob("*.py")) or [Path(str(spec.origin))]
+
+
+def _used_by(package: str, module: str) -> Iterator[str]:
+    """Project modules that a user's own package imports."""
+    for source in _foreign_sources(package, module):
+        yield from _imported_in(source, source.stat().st_mtime_ns)

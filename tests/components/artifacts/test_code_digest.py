@@ -101,6 +101,22 @@ def test_a_package_of_the_users_own_counts_by_its_sources(tmp_path, monkeypatch)
     assert dict(code_digests(["acme_kd_digest_test.losses"])) != before
 
 
+def test_what_a_package_of_the_users_own_imports_counts_too(project, tmp_path, monkeypatch):
+    """A plugin that builds on a module of the project follows that module, imported at the top or in a function."""
+    package = tmp_path / "acme_kd_imports_test"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "losses.py").write_text(
+        "def loss():\n    from components.helpers.maths import double\n    return double(1)"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    before = dict(code_digests(["acme_kd_imports_test.losses"]))
+    edit(project, "components/helpers/maths.py", "2 * x", "2 * x + 0")
+
+    assert before.keys() == {"acme_kd_imports_test", "components.helpers", "components.helpers.maths"}
+    assert dict(code_digests(["acme_kd_imports_test.losses"])) != before
+
+
 def _modules() -> list[str]:
     root = Path(code_digest.__file__).parents[2]
     files = sorted((root / "components").rglob("*.py"))
