@@ -156,9 +156,12 @@ def student_note(report: ReportData) -> str:
     size = metrics["student"]["num_parameters"]
     name, measure = report.primary
     ratio = metrics["teacher"]["num_parameters"] / size
+    smaller = (
+        f"{ratio:.1f} times fewer than its teacher ({params.teacher.in_words})" if ratio else "taught by a black box"
+    )
     return (
-        f"{params.student.model.name} with {size:,} parameters, {ratio:.1f} times fewer than its teacher "
-        f"({params.teacher.in_words}); objective {params.student.objective.in_words()}. "
+        f"{params.student.model.name} with {size:,} parameters, {smaller}; "
+        f"objective {params.student.objective.in_words()}. "
         f"{_test_score(report, 'student')}; its teacher {written(measure, metrics['teacher'][name])}, "
         f"the same model on hard labels alone {written(measure, metrics['baseline'][name])}."
     )

@@ -99,8 +99,10 @@ def validation_curve(
     return figure
 
 
-def by_parameters(metrics: Mapping[str, Any], name: str, measure: Measure) -> Figure:
-    """The test metric with its interval against the number of parameters."""
+def by_parameters(metrics: Mapping[str, Any], name: str, measure: Measure) -> Figure | None:
+    """The test metric with its interval against the number of parameters; None of a black box, which has none known."""
+    if not metrics["teacher"]["num_parameters"]:
+        return None
     places = {arm.name: float(metrics[arm.name]["num_parameters"]) for arm in ARMS}
     return _trade_off(metrics, places, (name, measure), "size", "parameters")
 

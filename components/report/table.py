@@ -84,9 +84,15 @@ def _change(metrics: Mapping[str, Any], name: str, measure: Measure) -> str:
 
 def _size(metrics: Mapping[str, Any]) -> Iterator[Line]:
     yield Line(
-        "parameters", _each(metrics, "num_parameters", lambda value: f"{value:,}"), _smaller(metrics, "num_parameters")
+        "parameters",
+        _each(metrics, "num_parameters", lambda value: f"{value:,}" if value else NOTHING),
+        _smaller(metrics, "num_parameters"),
     )
-    yield Line("weights on disk", _each(metrics, "weight_bytes", byte_count), _smaller(metrics, "weight_bytes"))
+    yield Line(
+        "weights on disk",
+        _each(metrics, "weight_bytes", lambda value: byte_count(value) if value else NOTHING),
+        _smaller(metrics, "weight_bytes"),
+    )
 
 
 def _latency(latency: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Iterator[Line]:
@@ -101,6 +107,9 @@ def _each(metrics: Mapping[str, Any], name: str, show: Any) -> tuple[str, ...]:
 
 
 def _smaller(metrics: Mapping[str, Any], name: str) -> str:
+    """Nothing of a black box, whose size nobody knows."""
+    if not metrics["teacher"][name]:
+        return ""
     ratio = metrics["teacher"][name] / max(metrics["student"][name], 1)
     return f"teacher ÷ {ratio:.1f}" if ratio >= 1 else f"teacher × {1 / ratio:.1f}"
 

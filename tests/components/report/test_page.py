@@ -151,3 +151,20 @@ def test_many_classes_and_colour_pictures(make_report, tmp_path: Path) -> None:
     labels = np.random.default_rng(1).integers(0, 77, 300)
     report = make_report(class_names=names, samples=samples, labels=labels)
     assert parsed(write_report(tmp_path / "report", report)).text
+
+
+def test_a_black_box_has_no_size(make_report, tmp_path):
+    """Nobody knows it: no ratio, no plot against parameters, and the page is written all the same."""
+    from components.artifacts.artifact import write_json
+    from components.report.plots import figures
+    from components.report.table import NOTHING, final_table
+
+    report = make_report()
+    unknown = {"num_parameters": 0, "weight_bytes": 0}
+    changed = {**report.metrics, "teacher": {**report.metrics["teacher"], **unknown}}
+    write_json(report.evaluation.file("metrics.json"), changed)
+    sizes = {line.label: line for line in final_table(report).lines if line.label in ("parameters", "weights on disk")}
+
+    assert [(line.values[0], line.change) for line in sizes.values()] == [(NOTHING, "")] * 2
+    assert "accuracy_by_parameters" not in figures(report)
+    assert write_report(tmp_path / "report", report).exists()
