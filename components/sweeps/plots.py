@@ -103,8 +103,7 @@ def _cells(
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
-    values = [scale_of(result.measure) * trial.value(result.metric) for trial in result.complete]
-    low, high = min(values), max(values)
+    best, worst = _colour_ends(result)
     for trial in trials:
         column, row = places[trial.number]
         corner = (column - 0.48, row - 0.48)
@@ -113,8 +112,7 @@ def _cells(
             axes.text(column, row, trial.state, ha="center", va="center", fontsize=FONT_POINTS - 2, color=INK)
             continue
         value = scale_of(result.measure) * trial.value(result.metric)
-        share = (value - low) / (high - low) if high > low else 0.5
-        share = share if result.measure.better == "higher" else 1 - share
+        share = min(1.0, max(0.0, (value - worst) / (best - worst))) if best != worst else 0.5
         axes.add_patch(Rectangle(corner, 0.96, 0.96, facecolor=colormaps[HEAT](share), edgecolor="none"))
         if result.recommendation and trial.number == result.recommendation.trial.number:
             colour = DISTILLED.colour
@@ -131,6 +129,13 @@ def _cells(
         )
 
 
+def _colour_ends(result: SweepResult) -> tuple[float, float]:
+    """Of the best trial, and of one thrice as far from it as the median: a hopeless one must not make all others alike."""
+    values = [scale_of(result.measure) * trial.value(result.metric) for trial in result.complete]
+    best, worst, median = values[0], values[-1], values[len(values) // 2]
+    return best, (max if best >= worst else min)(worst, best - 3 * (best - median) if median != best else worst)
+
+
 def by_parameter(result: SweepResult) -> dict[str, Figure]:
     """The metric against each number that was swept, a point a trial; not for those that a heat map shows."""
     mapped = _temperature_and_alpha(result.trials) or ()
@@ -140,7 +145,9 @@ def by_parameter(result: SweepResult) -> dict[str, Figure]:
 
 def _by_parameter(result: SweepResult, name: str) -> Figure:
     points = [(trial.values[name], scale_of(result.measure) * trial.value(result.metric)) for trial in result.complete]
-    figure, axes = new_figure(WIDE, short_name(name), short_name(name), f"validation {axis_label(result.measure)}")
+    figure, axes = new_figure(
+        WIDE, f"By {short_name(name)}", short_name(name), f"validation {axis_label(result.measure)}"
+    )
     axes.plot(*zip(*points, strict=True), DISTILLED.marker, color=DISTILLED.colour, alpha=0.75, markersize=5)
     values = [value for value, _ in points]
     if min(values) > 0 and max(values) > 20 * min(values):
@@ -157,7 +164,7 @@ def front(result: SweepResult, cost: str) -> Figure:
     kept, teacher = result.front(cost), getattr(result.teacher, cost)
     rest = [trial for trial in result.complete if trial not in kept]
     hard = result.hard_labels or _only(result.control)
-    _marks(axes, result, cost, rest, DISTILLED, label="distilled", alpha=0.35)
+    _marks(axes, result, cost, rest, DISTILLED, label="distilled", alpha=0.45)
     line = [(trial.value(cost), scale_of(result.measure) * trial.value(result.metric)) for trial in kept]
     axes.plot(*zip(*line, strict=True), color=DISTILLED.colour, linewidth=1.4, drawstyle="steps-post")
     _marks(axes, result, cost, kept, DISTILLED, label="Pareto front", alpha=1.0, bars=True)
@@ -180,7 +187,7 @@ def _leave_out_the_hopeless(axes: Axes, result: SweepResult, shown: Sequence[Tri
     wanted = [scale * trial.value(result.metric) for trial in shown]
     if result.metric in result.teacher.metrics:
         wanted.append(scale * result.teacher.metrics[result.metric])
-    room = 1.5 * (max(wanted) - min(wanted))
+    room = 0.5 * (max(wanted) - min(wanted))
     low, high = min(wanted) - room, max(wanted) + room
     hopeless = sum(not low <= value <= high for value in everyone)
     if not hopeless or not room:
@@ -190,7 +197,7 @@ def _leave_out_the_hopeless(axes: Axes, result: SweepResult, shown: Sequence[Tri
     else:
         axes.set_ylim(top=high)
     axes.text(
-        0.01, 0.01, f"{hopeless} of {len(everyone)} trials are off the picture", transform=axes.transAxes,
+        0.02, 0.03, f"{hopeless} of {len(everyone)} trials lie off the picture", transform=axes.transAxes,
         fontsize=FONT_POINTS - 2, color=INK,
     )  # fmt: skip
 
@@ -203,7 +210,7 @@ def _marks(
     axes: Axes, result: SweepResult, cost: str, trials: Sequence[TrialResult], arm: Arm, *,
     label: str, alpha: float, bars: bool = False, moved: float = 1.0,
 ) -> None:  # fmt: skip
-    """A mark a trial at its mean, with the deviation over its seeds where *bars* asks for it."""
+    """A mark a trial at its mean; hollow, or with the deviation over its seeds where *bars* asks for it."""
     if not trials:
         return
     scale = scale_of(result.measure)
@@ -211,5 +218,6 @@ def _marks(
     deviations = [scale * (each.sd or 0.0) for each in found] if bars else None
     axes.errorbar(
         [moved * trial.value(cost) for trial in trials], [scale * each.mean for each in found], yerr=deviations, fmt=arm.marker,
-        color=arm.colour, label=label, alpha=alpha, capsize=3, markersize=6, linewidth=1.2, linestyle="none",
+        color=arm.colour, markerfacecolor=arm.colour if bars else "none", label=label, alpha=alpha, capsize=3, markersize=6,
+        linewidth=1.2, linestyle="none",
     )  # fmt: skip

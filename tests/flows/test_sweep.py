@@ -39,10 +39,10 @@ with interruptible(progress):
 {textwrap.indent(SCRIPT, "    ")}"""
 
 
-def start(world, sweep: str, script: str = SCRIPT) -> subprocess.Popen:
+def start(world, sweep: str, *overrides: str, script: str = SCRIPT) -> subprocess.Popen:
     """A sweep without servers, in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-c", script, f"sweep={sweep}"],
+        [sys.executable, "-c", script, f"sweep={sweep}", *overrides],
         cwd=world.root,
         env=world.environment,
         stdout=subprocess.PIPE,
@@ -52,8 +52,8 @@ def start(world, sweep: str, script: str = SCRIPT) -> subprocess.Popen:
     )
 
 
-def swept(world, sweep: str) -> dict:
-    process = start(world, sweep)
+def swept(world, sweep: str, *overrides: str) -> dict:
+    process = start(world, sweep, *overrides)
     out, err = process.communicate(timeout=500)
     assert process.returncode == 0, err
     return json.loads(out.splitlines()[-1])
@@ -122,7 +122,7 @@ def test_hopeless_trials_are_pruned_and_leave_no_student(world):
         f"{{space: {{student.train.optimizer.learning_rate: {rates}, student.train.epochs: [200]}}, processes: 1, "
         "pruner: median}"
     )
-    result = swept(world, sweep)
+    result = swept(world, sweep, "student.train.checkpoint_seconds=20")
 
     states = {trial["values"]["student.train.optimizer.learning_rate"]: trial["state"] for trial in result["trials"]}
     assert states == {0.05: "complete", 0.04: "complete", 0.03: "complete", 0.06: "complete", 1e-9: "pruned"}
