@@ -38,6 +38,7 @@ MAX_CLASSES_NAMED = 20
 MAX_CLASSES_COUNTED = 12
 MAX_BARS = 10
 THIN_BIN = 10
+MAX_TARGETS = 4
 
 
 def figures(report: ReportData) -> dict[str, Figure]:
@@ -50,7 +51,7 @@ def figures(report: ReportData) -> dict[str, Figure]:
         f"{name}_by_latency": by_latency(report.metrics, report.latency(), name, measure),
         **{f"reliability_{arm.name}": reliability(report, arm) for arm in ARMS},
         "confusion_student": confusion(report),
-        **{f"predictions_{arm.name}": predictions(report, arm) for arm in ARMS},
+        **predictions(report),
     }
     return {name: figure for name, figure in found.items() if figure is not None}
 
@@ -131,7 +132,7 @@ def _trade_off(
             capsize=4, markersize=7, linewidth=1.8,
         )  # fmt: skip
     room_beside(axes, list(places.values()))
-    legend(axes, loc="lower right" if measure.better == "higher" else "upper right")
+    legend(axes, loc="lower right" if measure.better == "higher" else "upper center")
     return figure
 
 
@@ -158,14 +159,23 @@ def reliability(report: ReportData, arm: Arm) -> Figure | None:
     return figure
 
 
-def predictions(report: ReportData, arm: Arm) -> Figure | None:
-    """What a model said against the labels, a point a sample and target."""
-    points = [
-        (float(row["label"]), float(row["predicted"])) for row in report.table("predictions") if row["arm"] == arm.name
-    ]
-    if not points:
-        return None
+def predictions(report: ReportData) -> dict[str, Figure]:
+    """What each model said against the labels: a figure an arm and target, of the first MAX_TARGETS, a point a sample."""
+    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in report.table("predictions"):
+        pair = (float(row["label"]), float(row["predicted"]))
+        points.setdefault((row["target"], row["arm"]), []).append(pair)
+    targets = list(dict.fromkeys(target for target, _ in points))[:MAX_TARGETS]
+    return {
+        f"predictions_{number}_{arm.name}": _predicted(points[target, arm.name], target, arm)
+        for number, target in enumerate(targets, start=1)
+        for arm in ARMS
+    }
+
+
+def _predicted(points: Sequence[tuple[float, float]], target: str, arm: Arm) -> Figure:
     figure, axes = new_figure(NARROW, arm.title, "label", "predicted")
+    axes.set_xlabel(f"label ({shortened(target, 20)})", parse_math=False)
     ends = (min(map(min, points)), max(map(max, points)))
     axes.plot(ends, ends, color=INK, alpha=0.4, linewidth=1, linestyle=":")
     labels, predicted = zip(*points, strict=True)

@@ -93,7 +93,7 @@ def test_figures_of_numbers(tmp_path: Path) -> None:
     """Predictions against labels, and nothing about classes."""
     assert set(figures(report_of(tmp_path / "run", baseline=40, student=30))) == {
         "rmse_by_parameters",
-        "predictions_teacher",
-        "predictions_baseline",
-        "predictions_student",
+        "predictions_1_teacher",
+        "predictions_1_baseline",
+        "predictions_1_student",
     }
