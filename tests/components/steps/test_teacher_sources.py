@@ -434,3 +434,23 @@ def test_teachers_in_words() -> None:
     assert ensemble({"kind": "train", "seeds": [0, 1, 2]}).teacher.in_words == "an ensemble of 3"
     assert taught_by({"kind": "black_box", "function": "a.b:c"}).teacher.in_words == "a black box"
     assert builder_params().teacher.in_words == "builder"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            "{kind: ensemble, members: [{kind: train, seeds: [0, 1]}]}",
+            "teacher.source.combine probabilities is for classes, and the labels are numbers: set it to logits",
+        ),
+        ("{kind: black_box, function: 'a.b:c'}", "black_box gives probabilities or labels of classes"),
+    ],
+)
+def test_probabilities_are_of_classes(source: str, message: str) -> None:
+    """Numbers have none; the mean of members is `logits`."""
+    recipe = Path(__file__).parents[3] / "recipes" / "diabetes.yaml"
+    mean = "{kind: ensemble, combine: logits, members: [{kind: train, seeds: [0, 1]}]}"
+    assert load_params(recipe, [f"teacher.source={mean}"]).teacher.in_words == "an ensemble of 2"
+    with pytest.raises(ParamsError) as raised:
+        load_params(recipe, [f"teacher.source={source}"])
+    assert message in str(raised.value)
