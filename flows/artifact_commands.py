@@ -368,7 +368,7 @@ def _ask_again(store: Store, chosen: list[Entry], num_rows: int, seed: int) -> l
     from components.artifacts.inventory import entries
     from components.steps.soft_targets_check import check_live
 
-    found = entries(store, ("data", "teacher"))
+    found = entries(store, {kind for entry in chosen for kind in entry.inputs})
     asked = []
     with _progress() as progress:
         for entry in chosen:
