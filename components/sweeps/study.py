@@ -216,16 +216,19 @@ def _open(url: str, name: str, directions: Sequence[Direction], params: Params) 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    sweep, samplers = sweep_of(params), optuna.samplers
-    drawn = samplers.TPESampler(seed=sweep.seed) if sweep.sampler == "tpe" else samplers.RandomSampler(seed=sweep.seed)
-    return optuna.create_study(
+    sweep = sweep_of(params)
+    study = optuna.create_study(
         storage=optuna.storages.RDBStorage(url),
         study_name=name,
         directions=["maximize" if direction == "higher" else "minimize" for direction in directions],
-        sampler=drawn,
         pruner=_pruner(sweep),
         load_if_exists=True,
     )
+    # With its first seed again, a sampler would draw again what it drew before a kill.
+    seed = sweep.seed + len(study.get_trials(deepcopy=False))
+    samplers = optuna.samplers
+    study.sampler = samplers.TPESampler(seed=seed) if sweep.sampler == "tpe" else samplers.RandomSampler(seed=seed)
+    return study
 
 
 def _pruner(sweep: SweepParams) -> Any:

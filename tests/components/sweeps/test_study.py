@@ -48,6 +48,36 @@ def test_what_a_killed_process_was_at_comes_first(swept, url):
     assert sorted(asked) == sorted({1, 2, 4, 8} - {first.values[T]})
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_drawn_values_of_a_killed_process_come_again(swept, url, sampler):
+    """The very same ones, since half of their work may be done; then others than those before the kill."""
+    params = swept({ALPHA: {"low": 0.1, "high": 1.0}}, sampler=sampler, trials=3)
+    killed = Study(url, "x", params, ["higher"])
+    first, cut_off = killed.ask(), killed.ask()
+    assert first and cut_off
+    killed.complete(first.number, [0.5], TAUGHT)
+
+    study = Study(url, "x", params, ["higher"])
+    assert [trial.number for trial in study.trials()] == [first.number]
+    again, new = study.ask(), study.ask()
+    assert again and new
+    assert again.values == cut_off.values
+    assert new.values not in (first.values, cut_off.values)
+
+
+def test_a_process_killed_before_it_asked_loses_nothing_of_a_grid(swept, url):
+    """What another one had begun is still to be tried."""
+    params = swept({T: [1, 2]})
+    for _ in range(2):
+        assert Study(url, "x", params, ["higher"]).ask()
+    Study(url, "x", params, ["higher"])  # opened, and gone
+
+    study, asked = Study(url, "x", params, ["higher"]), []
+    while trial := study.ask():
+        asked.append(trial.values[T])
+    assert sorted(asked) == [1, 2]
+
+
 def test_drawing_ends_after_so_many_trials_and_goes_on_for_more(swept, url):
     """TPE within the range, whole numbers whole; raising trials extends the study."""
     space = {ALPHA: {"low": 0.1, "high": 1.0}, "student.train.epochs": {"low": 2, "high": 40, "log": True}}
