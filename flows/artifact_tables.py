@@ -301,6 +301,10 @@ def _layout(header: Header) -> Iterator[tuple[str, str]]:
     transforms = ", ".join(each["name"] for each in identity.view_spec.get("transforms", ())) or "none: clean samples"
     rows = header.num_views * header.num_rows
     yield "teacher", f"digest {identity.teacher_digest[:12]}, {header.precision}, batches of {header.batch_size}"
+    if identity.fold_teachers_digest:
+        yield "folds", f"digest {identity.fold_teachers_digest[:12]}: of training samples, each one's own teacher"
+    if header.says == "log_probabilities":
+        yield "rows", "log-probabilities, as the teacher's raw logits are not known"
     yield "data", f"digest {identity.data_digest[:12]}"
     yield (
         "classes" if identity.labels == "classes" else "targets",
