@@ -343,7 +343,8 @@ def _kind(entry: Entry) -> str:
         plugin = f"[{entry.family}](#{entry.family})"
         return f"list of {plugin}" if entry.type == "list" else f"one of {plugin}"
     if entry.choices:
-        return "one of: " + ", ".join(f"`{child.name}`" for child in entry.children)
+        each = ", ".join(f"`{child.name}`" for child in entry.children)
+        return f"list, each one of: {each}" if entry.type.startswith("list") else f"one of: {each}"
     return _cell(", ".join(filter(None, (entry.type, entry.bounds))))
 
 
