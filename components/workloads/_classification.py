@@ -15,10 +15,10 @@ from components.contracts import (
     Expectation,
     LabelKind,
     Measure,
-    Severity,
     Table,
     WorkloadParams,
 )
+from components.workloads._expectations import expect
 
 if TYPE_CHECKING:
     import numpy as np
@@ -150,8 +150,3 @@ def label_expectations(class_names: Sequence[str]) -> Iterator[Expectation]:
         row_condition="label >= 0",
         condition_parser="pandas",
     )
-
-
-def expect(kind: str, column: str, *, severity: Severity = "critical", **kwargs: Any) -> Expectation:
-    """One on *column*."""
-    return Expectation(kind, {"column": column, **kwargs}, severity)

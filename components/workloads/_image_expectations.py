@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from components.contracts import DataSpec, Expectation
-from components.workloads._classification import expect, label_expectations
+from components.workloads._classification import label_expectations
+from components.workloads._expectations import expect
 
 CONSTANT_SHARE_MAX = 0.01
 """More pictures of a single colour than this are a broken decoder, not content."""

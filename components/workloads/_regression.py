@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from components.contracts import DataSpec, Details, Expectation, LabelKind, Measure, Severity, Table
+from components.contracts import DataSpec, Details, Expectation, LabelKind, Measure, Table
+from components.workloads._expectations import expect
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,21 +84,17 @@ def target_expectations(data: DataSpec) -> Iterator[Expectation]:
     """Each target is a finite number in some rows at least, and does not always say the same."""
     for name in data.target_names:
         yield from _numbers(name)
-        yield _expect("expect_column_proportion_of_non_null_values_to_be_between", name, min_value=0, strict_min=True)
+        yield expect("expect_column_proportion_of_non_null_values_to_be_between", name, min_value=0, strict_min=True)
 
 
 def feature_expectations(data: DataSpec) -> Iterator[Expectation]:
     """Each feature is a finite number in every row; one that always says the same is worth a word."""
     for name in data.feature_names:
         yield from _numbers(name)
-        yield _expect("expect_column_values_to_not_be_null", name)
+        yield expect("expect_column_values_to_not_be_null", name)
 
 
 def _numbers(name: str) -> Iterator[Expectation]:
-    yield _expect("expect_column_values_to_be_in_type_list", name, type_list=["float64", "float32"])
-    yield _expect("expect_column_values_to_be_between", name, min_value=-LARGEST, max_value=LARGEST)
-    yield _expect("expect_column_unique_value_count_to_be_between", name, severity="warning", min_value=2)
-
-
-def _expect(kind: str, column: str, *, severity: Severity = "critical", **kwargs: Any) -> Expectation:
-    return Expectation(kind, {"column": column, **kwargs}, severity)
+    yield expect("expect_column_values_to_be_in_type_list", name, type_list=["float64", "float32"])
+    yield expect("expect_column_values_to_be_between", name, min_value=-LARGEST, max_value=LARGEST)
+    yield expect("expect_column_unique_value_count_to_be_between", name, severity="warning", min_value=2)

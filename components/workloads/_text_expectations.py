@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from components.contracts import DataSpec, Expectation
-from components.workloads._classification import expect, label_expectations
+from components.workloads._classification import label_expectations
+from components.workloads._expectations import expect
 from components.workloads._text_columns import NO_SCRIPT
 
 if TYPE_CHECKING:
