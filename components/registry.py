@@ -35,6 +35,8 @@ SAMPLE_SHAPE = "sample_shape"
 SAMPLE_TYPES = ("uint8", "float32")
 PARITY_BATCHES = (1, 2, 7)
 EXAMPLE_ROWS = 2
+PARAMETERS = "potstill.params"
+"""In the metadata of a model: all of params.yaml."""
 PREDICTIONS = "predictions.npz"
 """Beside the model: inputs and what it said to them when it was registered."""
 PROGRAM = Path("data", "model.pt2")
@@ -185,6 +187,19 @@ def load_registered(uri: str, tracking_uri: str) -> nn.Module:
     """The registered program itself: [B, *S] as stored -> float32 [B, C]. Raises BadInputError for models of other kinds."""
     with _asked_for(uri, tracking_uri), _downloaded(uri, tracking_uri) as folder:
         return _load(folder, uri)
+
+
+def parameters_of(uri: str, tracking_uri: str) -> Mapping[str, Any]:
+    """All of params.yaml as it was when the model was registered; BadInputError for a model that does not say."""
+    from mlflow.models import Model
+
+    with _asked_for(uri, tracking_uri), _downloaded(uri, tracking_uri) as folder:
+        found: Mapping[str, Any] | None = (Model.load(str(folder)).metadata or {}).get(PARAMETERS)
+    if found is None:
+        raise BadInputError(
+            f"{uri} does not say with which parameters it was made: it was not registered by this Potstill"
+        )
+    return found
 
 
 def download_model(uri: str, tracking_uri: str, out: Path) -> None:

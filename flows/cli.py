@@ -187,6 +187,60 @@ def history(
     show_history(place_of(params, set_ or ()), as_json=as_json)
 
 
+Version = Annotated[str, typer.Argument(help="A number, or champion, previous, challenger.")]
+
+
+@app.command(rich_help_panel="Registry")
+def lineage(
+    version: Version = "champion",
+    params: ParamsFile = DEFAULT_PARAMS,
+    set_: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what exactly made a model: data, code, parameters, every result, the decision, and what it cost."""
+    from flows.lineage_commands import show_lineage
+    from flows.promotion_commands import place_of
+
+    show_lineage(place_of(params, set_ or ()), version, as_json=as_json)
+
+
+@app.command(rich_help_panel="Registry")
+def diff(
+    first: Version,
+    second: Version,
+    params: ParamsFile = DEFAULT_PARAMS,
+    set_: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what differs between two versions: data, code, parameters, results, metrics, and where they disagree."""
+    from flows.lineage_commands import show_difference
+    from flows.promotion_commands import place_of
+
+    show_difference(place_of(params, set_ or ()), first, second, as_json=as_json)
+
+
+@app.command(rich_help_panel="Registry")
+def reproduce(
+    version: Version = "champion",
+    params: ParamsFile = DEFAULT_PARAMS,
+    set_: Overrides = None,
+    threads: Annotated[
+        Optional[int], typer.Option("--threads", min=1, help="Of torch; other numbers, other bits.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option("--tolerance", min=0, help="Largest difference of a metric.")] = 0.02,
+) -> None:
+    """Make a model again from its commits of code and data, without the cache, and compare digests and metrics.
+
+    Exit code 0 where all digests are equal, or every metric is within the tolerance; else 1.
+    """
+    from flows.lineage_commands import print_reproduction
+    from flows.lineage_commands import reproduce as make_again
+    from flows.promotion_commands import place_of
+
+    found = make_again(place_of(params, set_ or ()), version, threads=threads, say=typer.echo)
+    raise typer.Exit(print_reproduction(found, tolerance))
+
+
 @app.command(rich_help_panel="Registry")
 def adopt(
     reason: Annotated[str, typer.Option("--reason", help="Why, for the history.")] = "",

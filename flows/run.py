@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.artifacts.artifact import Artifact
+from components.artifacts.artifact import Artifact, sha256_of
 from components.artifacts.store import Store
 from components.contracts import NoProgress, Progress
 from components.params import Params, load_params
@@ -91,6 +91,12 @@ def open_run(params_file: Path, overrides: Sequence[str], *, name: str) -> Run:
 def params_digest(params: Params) -> str:
     text = json.dumps(params.model_dump(mode="json", exclude={"sweep"}), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def lock_digest() -> str:
+    """Of constraints.txt, which pins every package; '' where there is none."""
+    lock = Path(__file__).resolve().parents[1] / "constraints.txt"
+    return sha256_of(lock) if lock.exists() else ""
 
 
 @dataclass(frozen=True, slots=True)

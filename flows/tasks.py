@@ -229,6 +229,8 @@ def lineage_of(run: Run) -> records.Lineage:
         "params.sha256": runs.params_digest(run.params),
         "flow_run.id": str(runtime.flow_run.id or ""),
         "flow_run.name": run.name,
+        "flow_run.deployment": str(runtime.deployment.name or ""),
+        "lock.sha256": runs.lock_digest(),
     }
     notes = run.outcomes["data"].notes
     return records.lineage_of(run.artifacts(), notes, facts, data_name=run.params.data.path)
@@ -272,7 +274,10 @@ def _register_one(
         sample_dtype=spec.sample_dtype,
         tags=_version_tags(run, step_name),
         lock_dir=_locks(run),
-        metadata={"target_names" if spec.target_names else "class_names": list(spec.output_names)},
+        metadata={
+            "target_names" if spec.target_names else "class_names": list(spec.output_names),
+            registry.PARAMETERS: run.params.model_dump(mode="json", exclude={"sweep"}),
+        },
         about=about,
         note=note,
     )
@@ -280,7 +285,8 @@ def _register_one(
 
 def _version_tags(run: Run, step_name: str) -> dict[str, str]:
     """The lineage without the steps that this model does not stand on."""
-    others = set(run.outcomes) - {step_name, "validate", *ancestors(step_name)}
+    # Those by whom it was judged are part of its story, though not of its making.
+    others = set(run.outcomes) - {step_name, "validate", "evaluate", *ancestors(step_name)}
     return {name: value for name, value in lineage_of(run).tags.items() if name.partition(".")[0] not in others}
 
 
