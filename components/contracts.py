@@ -288,6 +288,10 @@ class Remembers(Protocol):
         """Compute it ahead for uint8 [B, *S]."""
         ...
 
+    def afresh(self, samples: Tensor) -> Tensor:
+        """The answer, uint8 [B, *S] -> [B, C], by all of the computing that a sample costs which nobody has seen."""
+        ...
+
 
 class Objective(Protocol):
     """How a student is pulled toward its teacher: one loss a row; only the training loop reduces.

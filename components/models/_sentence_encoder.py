@@ -88,6 +88,9 @@ class FrozenSentenceEncoder(SentenceEncoder):
     def remember(self, samples: Tensor) -> None:
         self.memory(samples)
 
+    def afresh(self, samples: Tensor) -> Tensor:
+        return super().forward(samples)
+
     def train(self, mode: bool = True) -> FrozenSentenceEncoder:
         super().train(mode)
         self.core.encoder.eval()
@@ -95,7 +98,7 @@ class FrozenSentenceEncoder(SentenceEncoder):
 
     def _embedded(self, samples: Tensor) -> Tensor:
         """uint8 [B, L] -> float32 [B, D], a text's the same among any others, whatever the precision around it."""
-        ids = self.tokens.encode(samples).to(samples.device)
+        ids = self.tokens(samples)
         num_steps = -(-(ids != self.tokens.pad_id).sum(dim=1) // LENGTH_STEP)
         lengths = num_steps.clamp(min=1) * LENGTH_STEP
         found = torch.empty((len(ids), self.width), device=ids.device)

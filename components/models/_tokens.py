@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from components.errors import BadInputError
-from components.models._texts import Memory, texts_of
+from components.models._texts import texts_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -26,16 +26,12 @@ class Tokens:
             )
         self.pad_id: int = padding["pad_id"]
         self.length: int = padding["length"]
-        self.memory = Memory(self.encode)
 
     def __call__(self, samples: Tensor) -> Tensor:
         """On the device of the samples."""
-        return self.memory(samples).to(samples.device)
-
-    def encode(self, samples: Tensor) -> Tensor:
-        """The same without remembering it."""
         encoded = self.tokenizer.encode_batch_fast(texts_of(samples))
-        return torch.tensor([each.ids for each in encoded], dtype=torch.int64).view(-1, self.length)
+        ids = torch.tensor([each.ids for each in encoded], dtype=torch.int64).view(-1, self.length)
+        return ids.to(samples.device)
 
 
 class TokenizedProgram(nn.Module):

@@ -41,6 +41,28 @@ def test_latency_of_each_batch_size() -> None:
     assert module.calls == [1] * (20 + cost.WARM_UP_CALLS) + [8] * (20 + cost.WARM_UP_CALLS)
 
 
+def test_what_is_remembered_is_no_latency() -> None:
+    """A model that has an answer ready is timed at finding it."""
+
+    class Remembering(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.afresh_calls = 0
+
+        def forward(self, samples: torch.Tensor) -> torch.Tensor:
+            raise AssertionError("asked for what is remembered")
+
+        def remember(self, samples: torch.Tensor) -> None: ...
+
+        def afresh(self, samples: torch.Tensor) -> torch.Tensor:
+            self.afresh_calls += 1
+            return samples
+
+    module = Remembering()
+    cost.measure_latency(module, np.zeros((1, 4), np.uint8), [1], 10)
+    assert module.afresh_calls == 10 + cost.WARM_UP_CALLS
+
+
 def test_weights_on_disk(tmp_path) -> None:
     """The file of weights counts, its description does not."""
     (tmp_path / "weights.safetensors").write_bytes(b"x" * 100)

@@ -237,6 +237,8 @@ def test_frozen_weights_stay_and_are_embedded_once(checkpoint: Path) -> None:
     module(stored(*TEXTS)).sum().backward()
 
     assert len(module.memory) == before == len(TEXTS)
+    torch.testing.assert_close(module.eval().afresh(stored(*TEXTS)), module(stored(*TEXTS)), atol=1e-5, rtol=1e-5)
+    module.train()
     assert not module.core.encoder.training
     assert {name.split(".")[1] for name, weight in module.named_parameters() if weight.grad is not None} == {"head"}
     module.load_state_dict(module.state_dict())
