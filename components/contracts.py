@@ -473,6 +473,10 @@ class Workload(Protocol):
         """Of all arms together, *outputs* by the arm's name; one of them is the student."""
         ...
 
+    def in_words(self, sample: NDArray[Any]) -> str:
+        """One sample [*S] as people read it in a report; empty where it is not to be read."""
+        ...
+
     def tiny(self, *, seed: int) -> DecodedSamples:
         """A few synthetic rows, so that contract tests run offline in a moment."""
         ...

@@ -23,6 +23,7 @@ PAGE = "report.html"
 MARKDOWN = "report.md"
 TITLE = "Distillation report"
 CODE_CHARACTERS = 12
+LONGEST_QUOTE = 120
 """Values without spaces from this length on are hashes and addresses, set in a monospaced face."""
 
 
@@ -87,17 +88,32 @@ def example_figures(report: ReportData) -> dict[str, Figure]:
         return {}
     found = disagreements(report)
     names = [entry["class_name"] for entry in report.metrics["per_class"]]
-    samples = _pictures(report, [one.row for one in found])
+    rows = [one.row for one in found]
+    samples, words = _pictures(report, rows), _words(report, rows)
     return {
         f"disagreement_{number}": soft_example(
             sample,
             one.student,
             one.teacher,
             names,
-            f"label {names[one.label]}: teacher says {names[one.teacher_says]}, student {names[one.student_says]}",
+            f"{said}label {names[one.label]}: teacher says {names[one.teacher_says]}, student {names[one.student_says]}",
         )
-        for number, (one, sample) in enumerate(zip(found, samples, strict=True), start=1)
+        for number, (one, sample, said) in enumerate(zip(found, samples, words, strict=True), start=1)
     }
+
+
+def _words(report: ReportData, rows: Sequence[int]) -> list[str]:
+    """The samples of *rows* in quotes, shortened; nothing for each that is not to be read."""
+    import numpy as np
+
+    from components.report.canvas import shortened
+
+    data = report.artifacts.get("data")
+    if data is None:
+        return [""] * len(rows)
+    samples = np.load(data.file("samples.npy"), mmap_mode="r", allow_pickle=False)
+    read = (report.workload.in_words(np.asarray(samples[row])) for row in rows)
+    return [f"“{shortened(words, LONGEST_QUOTE)}” " if words else "" for words in read]
 
 
 def _pictures(report: ReportData, rows: Sequence[int]) -> list[Any]:

@@ -90,6 +90,9 @@ class Classification:
             "kl_to_teacher": fidelity.mean_kl(teacher, outputs),
         }
 
+    def in_words(self, sample: NDArray[Any]) -> str:  # noqa: ARG002 - most samples are seen, not read
+        return ""
+
     def details(self, outputs: Mapping[str, NDArray[np.float32]], labels: NDArray[np.int64], data: DataSpec) -> Details:
         """Accuracy by class, what the student confuses (a row a sample), and the bins of reliability diagrams."""
         predicted = outputs["student"].argmax(axis=1)

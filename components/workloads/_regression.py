@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from components.contracts import DataSpec, Details, Expectation, LabelKind, Measure, Table
 from components.workloads._expectations import expect
@@ -66,6 +66,9 @@ class Regression:
         from components.evaluation import regression
 
         return {"rmse_to_teacher": regression.root_mean_squared_error(outputs, teacher)}
+
+    def in_words(self, sample: NDArray[Any]) -> str:  # noqa: ARG002 - most samples are seen, not read
+        return ""
 
     def details(
         self, outputs: Mapping[str, NDArray[np.float32]], labels: NDArray[np.float32], data: DataSpec

@@ -76,6 +76,10 @@ class TextClassification(Classification):
 
         return text_expectations(data, self.params)
 
+    def in_words(self, sample: NDArray[np.uint8]) -> str:
+        """The text itself."""
+        return sample.tobytes().rstrip(b"\0").decode(errors="replace")
+
     def tiny(self, *, seed: int) -> DecodedSamples:
         """24 short texts about three matters, each told by its own words: any model learns them in a few steps."""
         import numpy as np

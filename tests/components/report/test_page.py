@@ -153,6 +153,25 @@ def test_many_classes_and_colour_pictures(make_report, tmp_path: Path) -> None:
     assert parsed(write_report(tmp_path / "report", report)).text
 
 
+def test_texts_can_be_read(make_report, tmp_path: Path) -> None:
+    """Samples that are texts stand above what both models say of them; pictures have nothing to be quoted."""
+    from dataclasses import replace
+
+    from components.params import Params
+    from components.report.page import example_figures
+
+    samples = np.zeros((400, 32), dtype=np.uint8)
+    samples[:, :13] = np.frombuffer(b"$where$ is it", dtype=np.uint8)
+    report = make_report(samples=samples)
+    workload = {"name": "text_classification"}
+    read = replace(report, params=Params.model_validate({**report.params.model_dump(), "workload": workload}))
+
+    titles = [" ".join(figure.get_suptitle().split()) for figure in example_figures(read).values()]
+    assert titles
+    assert all(title.startswith("“$where$ is it” label ") for title in titles)
+    assert all(figure.get_suptitle().startswith("label ") for figure in example_figures(make_report()).values())
+
+
 def test_a_black_box_has_no_size(make_report, tmp_path):
     """Nobody knows it: no ratio, no plot against parameters, and the page is written all the same."""
     from components.artifacts.artifact import write_json
