@@ -688,6 +688,19 @@ class ComparisonParams(Frozen):
         return self
 
 
+class RefreshParams(Frozen):
+    """Where new data versions appear; `potstill refresh` alone reads it."""
+
+    tags: str | None = Field(None, description="a pattern, such as v*: the highest version number is the newest")
+    branch: str | None = Field(None, description="or a branch, whose last commit is the newest; neither: all tags")
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> RefreshParams:
+        if self.tags is not None and self.branch is not None:
+            raise ValueError("tags and branch are both set: keep one")
+        return self
+
+
 class RegistryParams(Frozen):
     """Names in MLflow."""
 
@@ -708,6 +721,7 @@ class Params(Frozen):
     evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
     gate: GateParams
     registry: RegistryParams
+    refresh: RefreshParams = Field(default_factory=RefreshParams)
     sweep: SweepParams | None = Field(
         None, description="what `potstill sweep` tries: many students from one set of soft targets"
     )

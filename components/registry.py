@@ -168,6 +168,14 @@ def find_version(tracking_uri: str, name: str, digest: str) -> RegisteredVersion
         return None if found is None else _registered(found)
 
 
+def find_by_tag(tracking_uri: str, name: str, tag: str, value: str) -> RegisteredVersion | None:
+    """The latest version whose *tag* is *value*; None without such a model or version."""
+    with vendor_errors(tracking_uri):
+        found = client(tracking_uri).search_model_versions(f"name = '{name}' and tags.`{tag}` = '{value}'")
+        latest = max(found, key=lambda version: int(version.version), default=None)
+        return None if latest is None else _registered(latest)
+
+
 def resolve_model(uri: str, tracking_uri: str) -> ResolvedModel:
     """Pin *uri* (models:/name@alias, models:/name/version, models:/m-id or runs:/run/path) and digest what it means.
 

@@ -56,6 +56,17 @@ def run(params: ParamsFile = DEFAULT_PARAMS, set_: Overrides = None, data_rev: D
 
 
 @app.command(rich_help_panel="Work")
+def refresh(params: ParamsFile = DEFAULT_PARAMS, set_: Overrides = None) -> None:
+    """Look for a new data version (refresh.tags or refresh.branch), and only then run the whole story on it.
+
+    Running it again without new data does nothing. Schedule this one.
+    """
+    from flows.launch import launch_refresh
+
+    raise typer.Exit(launch_refresh(params, set_ or ()))
+
+
+@app.command(rich_help_panel="Work")
 def stage(
     name: Annotated[
         str,

@@ -39,6 +39,35 @@ def launch_distill(params_file: Path, overrides: Sequence[str]) -> int:
     return verdict.exit_code
 
 
+def launch_refresh(params_file: Path, overrides: Sequence[str]) -> int:
+    """Run the flow `refresh`; returns the exit code, 0 also where there is no new data."""
+    from rich.console import Console
+
+    from flows.servers import told_of_servers
+
+    params = load_params(params_file, overrides)
+    console = Console()
+    progress = ConsoleProgress(console)
+    with interruptible(progress):
+        PROGRESS.set(progress)
+        endpoints = connect(Settings(), progress)
+        with told_of_servers(endpoints, Settings()):
+            verdict = _run_refresh(params_file, overrides)
+    if verdict is None:
+        return 0
+    _last_words(console, params, verdict, endpoints)
+    return verdict.exit_code
+
+
+def _run_refresh(params_file: Path, overrides: Sequence[str]) -> Verdict | None:
+    """None where there was nothing new."""
+    from flows.refresh import refresh
+
+    state: Any = refresh(params_file=str(params_file), overrides=list(overrides), return_state=True)
+    verdict: Verdict | None = state.result()
+    return verdict
+
+
 def launch_sweep(params_file: Path, overrides: Sequence[str]) -> None:
     """Run the flow `sweep`, which goes on without MLflow; what is wrong with the space is said before anything starts."""
     from rich.console import Console

@@ -89,7 +89,7 @@ def open_run(params_file: Path, overrides: Sequence[str], *, name: str) -> Run:
 
 
 def params_digest(params: Params) -> str:
-    text = json.dumps(params.model_dump(mode="json", exclude={"sweep"}), sort_keys=True)
+    text = json.dumps(params.model_dump(mode="json", exclude={"sweep", "refresh"}), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

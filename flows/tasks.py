@@ -179,7 +179,7 @@ def _project(run: Run, *, status: records.Status = "FINISHED", failure: str = ""
         records.step_record(outcome.artifact, lineage, draw=_drawing(run, name))
         for name, outcome in run.outcomes.items()
     ]
-    params = run.params.model_dump(mode="json", exclude={"sweep"})
+    params = run.params.model_dump(mode="json", exclude={"sweep", "refresh"})
     note = _note(run) if "evaluate" in run.outcomes else ""
     parent = records.parent_record(run.name, children, lineage, params, status=status, failure=failure, note=note)
     logged = tracking.project_run(
@@ -276,7 +276,7 @@ def _register_one(
         lock_dir=_locks(run),
         metadata={
             "target_names" if spec.target_names else "class_names": list(spec.output_names),
-            registry.PARAMETERS: run.params.model_dump(mode="json", exclude={"sweep"}),
+            registry.PARAMETERS: run.params.model_dump(mode="json", exclude={"sweep", "refresh"}),
         },
         about=about,
         note=note,

@@ -88,6 +88,15 @@ def _remote_commit(place: Place, revision: str) -> str:
     raise _unknown(place, revision, refs)
 
 
+def list_tags(place: Place, pattern: str) -> tuple[str, ...]:
+    """Tags that fit the shell *pattern*, the highest version first; DataNotFoundError where git cannot be asked."""
+    prefix = "refs/tags/"
+    result = _git("ls-remote", "--refs", "--sort=-version:refname", "--", place.url, f"{prefix}{pattern}")
+    if result.returncode:
+        raise DataNotFoundError(f"git cannot read data.repository {place.shown!r}: {_why(result)}")
+    return tuple(name.removeprefix(prefix) for name in _refs(result.stdout))
+
+
 def _refs(text: str) -> dict[str, str]:
     return {name: commit for commit, name in (line.split(maxsplit=1) for line in text.splitlines())}
 
