@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from components.errors import BadInputError
+from flows.output import DEFAULT_PARAMS, Json, Overrides, ParamsFile, print_all, print_json, progress_on_stderr
 
 if TYPE_CHECKING:
     from components.artifacts.inventory import Checked, Entry
@@ -33,12 +31,6 @@ OptionalKey = Annotated[
     Optional[str], typer.Argument(metavar="[KEY]", help="The first digits of a key or digest; all without it.")
 ]
 Kind = Annotated[Optional[str], typer.Option("--kind", help="Only artifacts of this step, such as teacher.")]
-Json = Annotated[bool, typer.Option("--json", help="For programs.")]
-ParamsFile = Annotated[Path, typer.Option("--params", "-p", help="The file of parameters.", metavar="FILE")]
-Overrides = Annotated[
-    Optional[list[str]],
-    typer.Option("--set", "-s", metavar="SECTION.FIELD=VALUE", help="Override one parameter; may be repeated."),
-]
 KeepDays = Annotated[int, typer.Option("--keep-days", min=0, help="Keep what a run made or used within so many days.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Remove without asking.")]
 WithoutRegistry = Annotated[
@@ -47,7 +39,6 @@ WithoutRegistry = Annotated[
 SetAside = Annotated[
     bool, typer.Option("--set-aside", help="Move what cannot be made again to .quarantine/, out of everybody's way.")
 ]
-DEFAULT_PARAMS = Path("params.yaml")
 
 
 @artifacts.command("ls")
@@ -173,9 +164,9 @@ def list_pins(as_json: Json = False) -> None:
     store = _store()
     found = pins(store)
     if as_json:
-        _print_json([{**asdict(pin), "since": pin.since.isoformat() if pin.since else None} for pin in found])
+        print_json([{**asdict(pin), "since": pin.since.isoformat() if pin.since else None} for pin in found])
     else:
-        _print(*artifact_tables.pinned(store.storage.where, found, entries(store, {pin.kind for pin in found})))
+        print_all(*artifact_tables.pinned(store.storage.where, found, entries(store, {pin.kind for pin in found})))
 
 
 def _store() -> Store:
@@ -229,9 +220,9 @@ def _list(store: Store, kinds: tuple[str, ...], *, as_json: bool) -> None:
 
     found = entries(store, kinds)
     if as_json:
-        _print_json([artifact_tables.row_of(entry) for entry in found])
+        print_json([artifact_tables.row_of(entry) for entry in found])
     else:
-        _print(*artifact_tables.listing(store.storage.where, found, _saved(store, kinds)))
+        print_all(*artifact_tables.listing(store.storage.where, found, _saved(store, kinds)))
 
 
 def _saved(store: Store, kinds: tuple[str, ...]) -> Saved:
@@ -246,9 +237,9 @@ def _show(store: Store, entry: Entry, *, as_json: bool) -> None:
 
     checked = check(store, entry)
     if as_json:
-        _print_json(artifact_tables.described(entry, checked))
+        print_json(artifact_tables.described(entry, checked))
     else:
-        _print(*artifact_tables.page(entry, checked, entries(store, tuple(entry.inputs))))
+        print_all(*artifact_tables.page(entry, checked, entries(store, tuple(entry.inputs))))
     raise typer.Exit(DAMAGED if checked.problems else 0)
 
 
@@ -256,18 +247,18 @@ def _verify(store: Store, chosen: list[Entry], *, num_rows: int = 0, seed: int =
     """Exit code. The teacher is asked again about *num_rows* rows of each, unless files are damaged already."""
     from flows import artifact_tables
 
-    with _progress() as progress:
+    with progress_on_stderr() as progress:
         checked = _check_all(store, chosen, progress)
     damaged = any(each.problems for each in checked)
     live = _ask_again(store, chosen, num_rows, seed) if num_rows and not damaged else []
     if as_json:
         files = [{**asdict(each), "folder": str(each.folder or "")} for each in checked]
-        _print_json(
+        print_json(
             {"artifacts": files, "live": [{"key": entry.key, "seed": seed, **asdict(said)} for entry, said in live]}
         )
     else:
-        _print(*artifact_tables.verdicts(chosen, checked))
-        _print(*(artifact_tables.live_line(entry, said, seed, _changed(entry, said)) for entry, said in live))
+        print_all(*artifact_tables.verdicts(chosen, checked))
+        print_all(*(artifact_tables.live_line(entry, said, seed, _changed(entry, said)) for entry, said in live))
     return DAMAGED if damaged or not all(said.ok for _, said in live) else 0
 
 
@@ -279,7 +270,7 @@ def _repair(
     from flows.repair import repair
     from flows.run import PROGRESS, open_run
 
-    with _progress() as progress:
+    with progress_on_stderr() as progress:
         PROGRESS.set(progress)
         run = open_run(params, overrides or (), name="repair")
         chosen = _chosen(run.store, (kind,) if kind else run.store.storage.kinds(), key)
@@ -287,9 +278,9 @@ def _repair(
         damaged = [entry for entry, each in zip(chosen, checked, strict=True) if each.problems]
         done = repair(run, damaged, steps=(kind,) if kind else (), set_aside=set_aside)
     if as_json:
-        _print_json(artifact_tables.repaired_row(done))
+        print_json(artifact_tables.repaired_row(done))
     else:
-        _print(*artifact_tables.repaired(done, chosen))
+        print_all(*artifact_tables.repaired(done, chosen))
     return 0 if all(left.set_aside for left in done.left) else DAMAGED
 
 
@@ -313,12 +304,12 @@ def _collect(kinds: tuple[str, ...] | None, *, keep_days: int, yes: bool, withou
     going = plan_collection(found, registered=registered, used=used, before=before)
     chosen = [entry for entry in going if kinds is None or entry.kind in kinds]
     left = leftovers(store, before) if kinds is None else ()
-    _print(*artifact_tables.to_free(chosen, left, len(found)))
+    print_all(*artifact_tables.to_free(chosen, left, len(found)))
     if not (chosen or left) or not (yes or _confirmed()):
         return
     done = collect(store, chosen, used)
     discard_leftovers(store, left)
-    _print(artifact_tables.freed(done, left))
+    print_all(artifact_tables.freed(done, left))
 
 
 def _registered() -> frozenset[str]:
@@ -370,7 +361,7 @@ def _ask_again(store: Store, chosen: list[Entry], num_rows: int, seed: int) -> l
 
     found = entries(store, {kind for entry in chosen for kind in entry.inputs})
     asked = []
-    with _progress() as progress:
+    with progress_on_stderr() as progress:
         for entry in chosen:
             progress.start(f"ask the teacher of {entry.key[:12]}", total=num_rows)
             asked.append((entry, check_live(store, found, entry, num_rows=num_rows, seed=seed, progress=progress)))
@@ -381,27 +372,3 @@ def _changed(entry: Entry, said: Rechecked) -> tuple[str, ...]:
     from components.steps.soft_targets_check import changed_code
 
     return () if said.ok else changed_code(entry)
-
-
-@contextmanager
-def _progress() -> Iterator[ConsoleProgress]:
-    """On standard error, so that what is printed can be piped."""
-    from rich.console import Console
-
-    from flows.console import ConsoleProgress, interruptible
-
-    progress = ConsoleProgress(Console(stderr=True))
-    with interruptible(progress):
-        yield progress
-
-
-def _print(*renderables: object) -> None:
-    from rich.console import Console
-
-    console = Console()
-    for renderable in renderables:
-        console.print(renderable, highlight=False, soft_wrap=isinstance(renderable, str) and not console.is_terminal)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=1))

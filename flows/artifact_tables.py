@@ -47,9 +47,9 @@ def listing(where: str, found: Sequence[Entry], saved: Saved) -> Iterator[Render
     for entry in found:
         table.add_row(*_row(entry))
     yield table
-    yield f"\n{_count(len(found), 'artifact')}, {size(sum(entry.num_bytes for entry in found))} in {where}"
+    yield f"\n{counted(len(found), 'artifact')}, {size(sum(entry.num_bytes for entry in found))} in {where}"
     if saved:
-        yield f"{saved_text(saved)}: {_count(saved.hits, 'hit')}, {size(saved.num_bytes)} reused"
+        yield f"{saved_text(saved)}: {counted(saved.hits, 'hit')}, {size(saved.num_bytes)} reused"
 
 
 def row_of(entry: Entry) -> dict[str, Any]:
@@ -75,11 +75,11 @@ def page(entry: Entry, checked: Checked, found: Sequence[Entry]) -> Iterator[Ren
     """All of one artifact; *found* are those that it may have been made from."""
     if checked.problems:
         yield f"[bold red]damaged[/]: {escape('; '.join(checked.problems[:LISTED_PROBLEMS]))}"
-    yield _facts(_about(entry, checked))
+    yield facts(_about(entry, checked))
     if entry.inputs:
-        yield from ("", "[bold]made from[/]", _facts(_inputs(entry, found)))
+        yield from ("", "[bold]made from[/]", facts(_inputs(entry, found)))
     if entry.manifest and entry.manifest.fields.get("params"):
-        yield from ("", "[bold]made with[/]", _facts(_parameters(entry.manifest)))
+        yield from ("", "[bold]made with[/]", facts(_parameters(entry.manifest)))
     if entry.manifest:
         yield from ("", "[bold]files[/]", _files(entry))
     if entry.kind == TARGETS and checked.folder and not checked.problems:
@@ -93,7 +93,7 @@ def verdicts(chosen: Sequence[Entry], checked: Sequence[Checked]) -> Iterator[Re
         yield f"[red]damaged[/] {each.kind} {each.key[:12]}"
         yield from (f"  {escape(problem)}" for problem in each.problems[:LISTED_PROBLEMS])
         yield from (f"  {line}" for line in _chunks(each))
-    looked_at = f"{_count(len(checked), 'artifact')}, {size(sum(entry.num_bytes for entry in chosen))}"
+    looked_at = f"{counted(len(checked), 'artifact')}, {size(sum(entry.num_bytes for entry in chosen))}"
     if damaged:
         yield (
             f"{len(damaged)} of {looked_at} damaged; the next run that needs one makes it again, and so does "
@@ -124,7 +124,7 @@ def repaired(done: Repaired, chosen: Sequence[Entry]) -> Iterator[RenderableType
     for left in done.left:
         yield f"[red]{'set aside' if left.set_aside else 'damaged'}[/] {left.entry.name}"
         yield f"  {escape(left.why)}"
-    looked_at = f"{_count(len(chosen), 'artifact')}, {size(sum(entry.num_bytes for entry in chosen))}"
+    looked_at = f"{counted(len(chosen), 'artifact')}, {size(sum(entry.num_bytes for entry in chosen))}"
     if not done.made and not done.left:
         yield f"[green]whole[/]: {looked_at}, nothing to repair"
         return
@@ -161,7 +161,7 @@ def repaired_row(done: Repaired) -> dict[str, Any]:
 def to_free(chosen: Sequence[Entry], left: Sequence[Leftover], num_found: int) -> Iterator[RenderableType]:
     """What a collection would remove, a row each, and how much that is."""
     if not chosen and not left:
-        yield f"nothing to free: all of {_count(num_found, 'artifact')} are needed, young or pinned"
+        yield f"nothing to free: all of {counted(num_found, 'artifact')} are needed, young or pinned"
         return
     table = _table("kind", "key", "digest", "size", "age", "made by", "cost", right=("size", "age", "cost"))
     for entry in chosen:
@@ -171,7 +171,7 @@ def to_free(chosen: Sequence[Entry], left: Sequence[Leftover], num_found: int) -
         table.add_row(kind, key[:SHORT], "", size(leftover.num_bytes), age(leftover.changed), f"[dim]{what}[/]", "")
     yield table
     yield (
-        f"\n{_count(len(chosen), 'artifact')} of {num_found:,} and {_count(len(left), 'leftover')}: "
+        f"\n{counted(len(chosen), 'artifact')} of {num_found:,} and {counted(len(left), 'leftover')}: "
         f"{size(_bytes_of(chosen, left))} to free"
     )
 
@@ -190,7 +190,7 @@ def live_line(entry: Entry, result: Rechecked, seed: int, changed: Sequence[str]
     """How the teacher's answer compares with what is stored; *changed* is code that may explain a difference."""
     verdict = "[green]as the teacher says[/]" if result.ok else "[red]not what the teacher says[/]"
     text = (
-        f"{verdict}: {entry.key[:12]}, {_count(result.num_rows, 'random row')} (seed {seed}), {result.num_identical} of "
+        f"{verdict}: {entry.key[:12]}, {counted(result.num_rows, 'random row')} (seed {seed}), {result.num_identical} of "
         f"them the same bytes; largest logit difference {result.largest_logit_difference:.3g}, "
         f"{result.said}"
     )
@@ -198,7 +198,7 @@ def live_line(entry: Entry, result: Rechecked, seed: int, changed: Sequence[str]
         text += f", above max_kl by more than chance, which allows {result.largest_mean_kl:.2e}"
     if result.wrong:
         listed = "".join(f"\n  {row}" for row in result.wrong[:LISTED_PROBLEMS])
-        text += f"; {_count(len(result.wrong), 'row')} beyond what their codec loses:{listed}"
+        text += f"; {counted(len(result.wrong), 'row')} beyond what their codec loses:{listed}"
     return f"{text}\nmade by other code than this: {some_of(changed)}" if changed and not result.ok else text
 
 
@@ -291,7 +291,7 @@ def _soft_targets(folder: Path) -> Iterator[RenderableType]:
     from components.soft_targets.header import read_header
 
     header = read_header(folder)
-    yield from ("", "[bold]soft targets[/]", _facts(_layout(header)), "")
+    yield from ("", "[bold]soft targets[/]", facts(_layout(header)), "")
     yield from codec_tables(header)
     yield from refusals(header)
 
@@ -337,11 +337,13 @@ def _seconds(value: float | None) -> str:
     return "" if value is None else duration(value)
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """'1 file', '2,000 files'."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
-def _facts(pairs: Iterator[tuple[str, str]]) -> Table:
+def facts(pairs: Iterator[tuple[str, str]]) -> Table:
+    """Names and what there is to say of each, folded to the width."""
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False)

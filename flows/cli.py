@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
 from components.errors import PotstillError
-from flows import artifact_commands
+from flows import artifact_commands, data_commands
+from flows.output import DEFAULT_PARAMS, Overrides, ParamsFile
 
 app = typer.Typer(
     name="potstill",
@@ -26,16 +26,11 @@ app = typer.Typer(
     ),
 )
 
-ParamsFile = Annotated[Path, typer.Option("--params", "-p", help="The file of parameters.", metavar="FILE")]
-Overrides = Annotated[
-    Optional[list[str]],
-    typer.Option("--set", "-s", metavar="SECTION.FIELD=VALUE", help="Override one parameter; may be repeated."),
-]
 DataRevision = Annotated[
     Optional[str],
     typer.Option("--data-rev", metavar="REV", help="Tag, branch or commit of the data; overrides data.revision."),
 ]
-DEFAULT_PARAMS = Path("params.yaml")
+app.add_typer(data_commands.data, name="data", rich_help_panel="Store")
 app.add_typer(artifact_commands.targets, name="targets", rich_help_panel="Store")
 app.add_typer(artifact_commands.artifacts, name="artifacts", rich_help_panel="Store")
 

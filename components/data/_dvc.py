@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _LOGGERS = ("dvc", "dvc_data", "dvc_objects")
 LOCK_WAIT_SECONDS = 3600.0
+_OWN_CACHE = "auto-generated-upstream"
+"""What DVC calls the cache of a repository that has no remote, when it reads it from outside."""
 _ONE_AT_A_TIME = threading.Lock()
 """DVC keeps clones of URLs in a table of the process, and cleaning it up concerns every thread."""
 
@@ -49,7 +51,34 @@ class Target:
         return f"{self.path!r} of {self.place.shown!r} at {self.revision!r} ({self.commit[:10]})"
 
 
-def recorded_md5(target: Target, listing_md5: Callable[[Mapping[str, str]], str]) -> str:
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What DVC wrote down about a path at a commit."""
+
+    md5: str
+    """Ends in '.dir' for a directory."""
+    num_files: int | None = None
+    num_bytes: int | None = None
+    """None where DVC did not write it down, as of a folder inside a tracked one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """What a DVC remote holds of a path at a commit."""
+
+    name: str
+    num_files: int
+    missing: tuple[str, ...]
+    """Relative paths of the files that it lacks."""
+    listing_missing: bool
+    """Whether it lacks the list of a directory's files, without which nothing of it can be found."""
+
+    @property
+    def whole(self) -> bool:
+        return not self.missing and not self.listing_missing
+
+
+def recorded(target: Target, listing_md5: Callable[[Mapping[str, str]], str]) -> Recorded:
     """What DVC recorded for *target*; a folder inside a tracked one gets the md5 it would have on its own.
 
     Raises DataNotFoundError when the repository has no DVC in it or DVC does not track the path there.
@@ -57,10 +86,56 @@ def recorded_md5(target: Target, listing_md5: Callable[[Mapping[str, str]], str]
     with _opened(target) as system:
         info = _tracked_info(system, target)
         if "md5" in info:
-            return str(info["md5"])
+            meta = info["entry"].meta
+            return Recorded(str(info["md5"]), meta.nfiles if meta.isdir else 1, meta.size)
         if info["type"] == "directory":
-            return listing_md5(_listing(system, target))
+            files = _listing(system, target)
+            return Recorded(listing_md5(files), len(files))
         raise _no_md5(target)
+
+
+def listing(target: Target) -> dict[str, str]:
+    """Relative path -> md5 of every file of *target*; its bytes are not fetched."""
+    with _opened(target) as system:
+        return _recorded_files(system, target, _tracked_info(system, target))
+
+
+def in_remote(target: Target) -> Remote | None:
+    """What the remote of *target* holds of it, asked of the remote itself; None where there is no remote.
+
+    Raises ServerError where the remote does not answer, or is one that keeps no files by their hash.
+    """
+    from dvc.config import NoRemoteError
+
+    with _opened(target) as system:
+        info = _tracked_info(system, target)
+        files = _recorded_files(system, target, info)
+        repository = system.info(target.place.prefix)["repo"]
+        try:
+            remote = repository.cloud.get_remote(name=_remote_name(repository, target))
+        except NoRemoteError:
+            return None
+        if remote.name == _OWN_CACHE:
+            return None
+        if remote.fs.version_aware or remote.worktree:
+            raise ServerError(
+                f"the remote {remote.name!r} keeps files under their own names: `dvc status --cloud` looks at it"
+            )
+        wanted = {*files.values(), *({str(info["md5"])} if "md5" in info else ())}
+        there = set(remote.odb.oids_exist(sorted(wanted)))
+    lacking = wanted - there
+    return Remote(
+        name=remote.name,
+        num_files=len(files),
+        missing=tuple(path for path, md5 in files.items() if md5 in lacking),
+        listing_missing=any(md5.endswith(".dir") for md5 in lacking),
+    )
+
+
+def _remote_name(repository: Any, target: Target) -> str | None:
+    """Of the output that holds *target*, if it names one of its own; None for the default remote."""
+    inside = f"/{target.inside}/"
+    return next((out.remote for out in repository.index.outs if inside.startswith(f"{out.fs_path}/")), None)
 
 
 def fetch(target: Target, into: Path, *, past_cache_of: Path | None = None) -> dict[str, str]:
@@ -70,14 +145,13 @@ def fetch(target: Target, into: Path, *, past_cache_of: Path | None = None) -> d
     """
     with _opened(target, cache=past_cache_of) as system:
         info = _tracked_info(system, target)
-        if info["type"] != "directory":
+        files = _recorded_files(system, target, info)
+        if info["type"] == "directory":
+            system.get(target.inside, str(into), recursive=True)
+        else:
             into.mkdir()
-            name = posixpath.basename(target.path)
-            system.get_file(target.inside, str(into / name))
-            return {name: str(info["md5"])}
-        listing = _listing(system, target)
-        system.get(target.inside, str(into), recursive=True)
-        return listing
+            system.get_file(target.inside, str(into / posixpath.basename(target.path)))
+        return files
 
 
 @contextmanager
@@ -200,6 +274,12 @@ def _no_md5(target: Target) -> DataNotFoundError:
         f"DVC recorded no md5 for {target}, so its bytes cannot be verified; data added by DVC 2 is brought up to date "
         "by `dvc cache migrate --dvc-files` and a commit"
     )
+
+
+def _recorded_files(system: DVCFileSystem, target: Target, info: Mapping[str, Any]) -> dict[str, str]:
+    if info["type"] != "directory":
+        return {posixpath.basename(target.path): str(info["md5"])}
+    return _listing(system, target)
 
 
 def _listing(system: DVCFileSystem, target: Target) -> dict[str, str]:

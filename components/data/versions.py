@@ -11,11 +11,13 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from components.artifacts.disk import refusal
 from components.artifacts.lock import held
+from components.data import _dvc
+from components.data._dvc import Recorded, Remote, Target
 from components.data._git import Place, full_commit, locate, without_credentials
 from components.errors import DataDamagedError, DataNotFoundError, StoreError, some_of
 
@@ -33,6 +35,9 @@ class DataVersion:
     commit: str
     md5: str
     """DVC's; ends in '.dir' for a directory."""
+    num_files: int | None = None
+    num_bytes: int | None = None
+    """None where DVC did not write it down."""
 
     @property
     def is_directory(self) -> bool:
@@ -52,31 +57,41 @@ def resolve(repository: str, path: str, revision: str, *, cache: Path) -> DataVe
     (repository, commit, path) never changes its content, so the answer is remembered below *cache* and a second
     look needs git alone. Raises DataNotFoundError for anything that does not exist, with what does.
     """
-    place = locate(repository)
+    place, inside = locate(repository), normal_path(path)
     commit = full_commit(place, revision)
-    inside = _normal(path)
-    memo = _memo_file(cache, place, commit, inside)
-    md5 = _remembered(memo, place, commit, inside)
-    if md5 is None:
-        md5 = _ask_dvc(place, inside, commit, revision)
-        _remember(memo, place, commit, inside, md5)
-    return DataVersion(repository, inside, revision, commit, md5)
+
+    def ask() -> Recorded:
+        return ask_dvc(place, inside, commit, revision)
+
+    return at_commit(repository, place, inside, commit, revision, cache=cache, ask=ask)
 
 
-def _normal(path: str) -> str:
+def at_commit(
+    repository: str, place: Place, path: str, commit: str, revision: str, *, cache: Path, ask: Callable[[], Recorded]
+) -> DataVersion:
+    """The version of *path* at a full *commit*: as remembered below *cache*, else what *ask* finds, remembered."""
+    memo = _memo_file(cache, place, commit, path)
+    found = _remembered(memo, place, commit, path)
+    if found is None:
+        found = ask()
+        _remember(memo, place, commit, path, found)
+    return DataVersion(repository, path, revision, commit, found.md5, found.num_files, found.num_bytes)
+
+
+def normal_path(path: str) -> str:
+    """*path* without detours; DataNotFoundError unless it lies inside the repository."""
     normal = posixpath.normpath(path)
     if normal.startswith(("/", "../")) or normal in (".", ".."):
         raise DataNotFoundError(f"data.path {path!r} must be a path inside the repository, relative to data.repository")
     return normal
 
 
-def _ask_dvc(place: Place, path: str, commit: str, revision: str) -> str:
-    from components.data import _dvc
-
-    md5 = _dvc.recorded_md5(_dvc.Target(place, path, commit, revision), listing_md5)
-    if not _MD5.match(md5):
-        raise DataDamagedError(f"DVC recorded {md5!r} as the md5 of {path!r} at {revision!r}")
-    return md5
+def ask_dvc(place: Place, path: str, commit: str, revision: str) -> Recorded:
+    """What DVC recorded for *path* at *commit*, looked up there."""
+    found = _dvc.recorded(Target(place, path, commit, revision), listing_md5)
+    if not _MD5.match(found.md5):
+        raise DataDamagedError(f"DVC recorded {found.md5!r} as the md5 of {path!r} at {revision!r}")
+    return found
 
 
 def _memo_file(cache: Path, place: Place, commit: str, path: str) -> Path:
@@ -88,23 +103,43 @@ def _memo(place: Place, commit: str, path: str) -> dict[str, str]:
     return {"repository": without_credentials(place.url), "prefix": place.prefix, "commit": commit, "path": path}
 
 
-def _remembered(memo: Path, place: Place, commit: str, path: str) -> str | None:
-    """The md5 noted in *memo*, or None when there is no note or it is not whole."""
+def _remembered(memo: Path, place: Place, commit: str, path: str) -> Recorded | None:
+    """What is noted in *memo*, or None when there is no note or it is not whole."""
     try:
         note = json.loads(memo.read_text(encoding="utf-8"))
-        md5 = note.pop("md5")
+        found = Recorded(note.pop("md5"), note.pop("num_files"), note.pop("num_bytes"))
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return None
-    return md5 if note == _memo(place, commit, path) and isinstance(md5, str) and _MD5.match(md5) else None
+    whole = note == _memo(place, commit, path) and isinstance(found.md5, str) and _MD5.match(found.md5)
+    return found if whole and all(_is_count(each) for each in (found.num_files, found.num_bytes)) else None
 
 
-def _remember(memo: Path, place: Place, commit: str, path: str, md5: str) -> None:
+def _is_count(value: object) -> bool:
+    return value is None or (isinstance(value, int) and value >= 0)
+
+
+def _remember(memo: Path, place: Place, commit: str, path: str, found: Recorded) -> None:
     # Only a shortcut: where it cannot be written, the step that needs the disk says so.
     with contextlib.suppress(OSError):
         memo.parent.mkdir(parents=True, exist_ok=True)
         draft = memo.with_name(f".{memo.name}.{os.getpid()}.{os.urandom(4).hex()}")
-        draft.write_text(json.dumps({**_memo(place, commit, path), "md5": md5}, indent=1) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps({**_memo(place, commit, path), **asdict(found)}, indent=1) + "\n", encoding="utf-8")
         draft.replace(memo)
+
+
+def files_of(version: DataVersion) -> dict[str, str]:
+    """Relative path -> md5 of every file of *version*, as DVC recorded it; nothing is fetched but the list itself."""
+    return _dvc.listing(_target(version))
+
+
+def in_remote(version: DataVersion) -> Remote | None:
+    """What the DVC remote holds of *version*; None where the repository has no remote."""
+    return _dvc.in_remote(_target(version))
+
+
+def is_checked_out(version: DataVersion, *, cache: Path) -> bool:
+    """Whether *cache* has a copy; `checkout` hashes it before it is used."""
+    return (cache / _folder_name(version)).is_dir()
 
 
 def checkout(version: DataVersion, *, cache: Path, say: Callable[[str], None] = _nobody) -> Path:
@@ -117,12 +152,12 @@ def checkout(version: DataVersion, *, cache: Path, say: Callable[[str], None] = 
     name = _folder_name(version)
     folder = cache / name
     lock = cache / "locks" / f"{name}.lock"
-    with _disk_errors(cache), held(lock, wait_seconds=_LOCK_WAIT_SECONDS, waiting=_said_once(say, version)):
+    with disk_errors(cache), held(lock, wait_seconds=_LOCK_WAIT_SECONDS, waiting=_said_once(say, version)):
         if folder.exists():
-            if _actual_md5(folder, version) == version.md5:
+            if actual_md5(folder, version) == version.md5:
                 return folder
             say(f"the local copy of {version} was damaged; fetching it again")
-            _discard(folder)
+            discard(folder)
         _fetch(version, folder, say)
     return folder
 
@@ -139,7 +174,7 @@ def _folder_name(version: DataVersion) -> str:
 def _fetch(version: DataVersion, folder: Path, say: Callable[[str], None]) -> None:
     # The lock makes this name ours alone, so what a killed run left there can go.
     draft = folder.with_name(f".{folder.name}.partial")
-    _discard(draft)
+    discard(draft)
     draft.mkdir(parents=True)
     try:
         _fetch_verified(version, draft, say)
@@ -147,18 +182,16 @@ def _fetch(version: DataVersion, folder: Path, say: Callable[[str], None]) -> No
         (draft / "data").rename(folder)
         folder.chmod(0o555)
     finally:
-        _discard(draft)
+        discard(draft)
 
 
 def _fetch_verified(version: DataVersion, draft: Path, say: Callable[[str], None]) -> None:
-    from components.data import _dvc
-
-    target = _dvc.Target(locate(version.repository), version.path, version.commit, version.revision)
+    target = _target(version)
     own_cache = None if target.place.local else draft / "dvc-cache"
     damage = _differences(draft / "data", _dvc.fetch(target, draft / "data", past_cache_of=own_cache), version)
     if not damage:
         return
-    _discard(draft / "data")
+    discard(draft / "data")
     try:
         listing = _dvc.fetch(target, draft / "data", past_cache_of=draft / "empty-cache")
         left = _differences(draft / "data", listing, version)
@@ -170,6 +203,10 @@ def _fetch_verified(version: DataVersion, draft: Path, say: Callable[[str], None
         f"DVC's own cache of {without_credentials(version.repository)!r} holds damaged bytes ({some_of(damage)}); the "
         "remote's copy is whole and was used. Repair the cache: delete its damaged files, then `dvc fetch`"
     )
+
+
+def _target(version: DataVersion) -> Target:
+    return Target(locate(version.repository), version.path, version.commit, version.revision)
 
 
 def _damaged(version: DataVersion, damage: list[str], whose: str) -> DataDamagedError:
@@ -195,7 +232,8 @@ def _differences(folder: Path, recorded: Mapping[str, str], version: DataVersion
     return wrong
 
 
-def _actual_md5(folder: Path, version: DataVersion) -> str:
+def actual_md5(folder: Path, version: DataVersion) -> str:
+    """The md5 of what lies in *folder* now, every byte hashed; that of *version* if it is that."""
     return _md5_of_listing(_files(folder), version)
 
 
@@ -226,7 +264,8 @@ def _make_read_only(folder: Path) -> None:
         path.chmod(0o555 if path.is_dir() else 0o444)
 
 
-def _discard(folder: Path) -> None:
+def discard(folder: Path) -> None:
+    """Remove *folder*, read-only or not; nothing where there is none."""
     if not folder.exists():
         return
     for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
@@ -247,8 +286,9 @@ def _said_once(say: Callable[[str], None], version: DataVersion) -> Callable[[st
 
 
 @contextmanager
-def _disk_errors(cache: Path) -> Iterator[None]:
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what the disk of *folder* refuses into a StoreError."""
     try:
         yield
     except OSError as error:
-        raise StoreError(refusal(error, cache) or f"the data cache {cache} cannot be used: {error}") from error
+        raise StoreError(refusal(error, folder) or f"the folder {folder} cannot be used: {error}") from error

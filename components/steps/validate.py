@@ -50,7 +50,7 @@ def _run(context: StepContext) -> None:
     from components.validation.profile import PROFILE, plain, profile
 
     gx.require_valid(suite.user_expectations(context.params.validation), place=PLACE_OF_USER_EXPECTATIONS)
-    table = plain(_read_table(context.inputs["data"], context.params.workload.build()))
+    table = plain(read_table(context.inputs["data"], context.params.workload.build()))
     inspections = _inspections(context, table)
     report = gx.validate_tables(inspections, docs_dir=context.out / MEASURED / DOCS)
     write_json(context.out / RESULT, report.as_json())
@@ -104,8 +104,8 @@ def _reference(context: StepContext) -> Profile | None:
     return Profile.from_json(found.read_json(PROFILE))
 
 
-def _read_table(data: Artifact, workload: Workload) -> pd.DataFrame:
-    """What the data step knows of every sample, then what the workload sees in it, then the source's own columns."""
+def read_table(data: Artifact, workload: Workload) -> pd.DataFrame:
+    """A row a sample: what the data step knows of it, then what the workload sees in it, then the source's own columns."""
     import pandas as pd
 
     from components.data.packed import TABLE, open_packed
