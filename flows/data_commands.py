@@ -44,7 +44,11 @@ def list_versions(params: ParamsFile = DEFAULT_PARAMS, set_: Overrides = None, a
     section = run.params.data
     named, problem = _named(run)
     found = history(
-        section.repository, section.path, cache=run.settings.data_cache, also=named.commit if named else None
+        section.repository,
+        section.path,
+        cache=run.settings.data_cache,
+        say=_beside,
+        also=named.commit if named else None,
     )
     rows = data_tables.version_rows(found, _holdings(run), named)
     if as_json:
@@ -142,7 +146,7 @@ def _status(run: Run) -> DataStatus:
     from flows.data_tables import DataStatus
 
     version, holdings = _version(run), _holdings(run)
-    found = history(version.repository, version.path, cache=run.settings.data_cache, also=version.commit)
+    found = history(version.repository, version.path, cache=run.settings.data_cache, say=_beside, also=version.commit)
     remote, problem = _remote(version)
     key = next(keys_asked_for(run, "data")).digest
     return DataStatus(
@@ -150,12 +154,17 @@ def _status(run: Run) -> DataStatus:
         named=next((each for each in found.listed if each.commit.commit == version.commit), None),
         in_cache=is_checked_out(version, cache=run.settings.data_cache),
         packed=key if run.store.storage.manifest("data", key) else None,
+        packed_otherwise=any(each.key != key for each in holdings.of(version)),
         contents=holdings.contents(version),
         last_use=holdings.last_use(version),
         remote=remote,
         remote_problem=problem,
         newer=found.newer_than(version),
     )
+
+
+def _beside(message: str) -> None:
+    typer.echo(message, err=True)
 
 
 def _remote(version: DataVersion) -> tuple[Remote | None, str]:

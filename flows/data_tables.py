@@ -91,6 +91,8 @@ class DataStatus:
     in_cache: bool
     packed: str | None
     """Key of the data artifact that these parameters ask for; None if the store lacks it."""
+    packed_otherwise: bool
+    """Whether the store has it as other parameters, code or libraries packed it."""
     contents: Contents | None
     last_use: Use | None
     remote: Remote | None
@@ -104,6 +106,7 @@ class DataStatus:
             **version,
             "in_data_cache": self.in_cache,
             "packed_key": self.packed,
+            "packed_otherwise": self.packed_otherwise,
             "rows": self.contents.num_rows if self.contents else None,
             "classes": self.contents.num_classes if self.contents else None,
             "last_used": self.last_use.at.isoformat() if self.last_use else None,
@@ -349,7 +352,7 @@ def _status_facts(status: DataStatus) -> Iterator[tuple[str, str]]:
     yield "commit", f"{version.commit[:12]}{_commit_text(status.named)}"
     yield "content", ", ".join(_content_texts(status))
     yield "data cache", "a copy is there; its bytes are hashed when it is used" if status.in_cache else "not there yet"
-    yield "store", f"packed, key {status.packed[:12]}" if status.packed else "not packed with these parameters yet"
+    yield "store", _packed_text(status)
     yield "last used", _use_text(status.last_use)
     yield "remote", _remote_text(status)
     yield "newer", some_of([_newer_text(each) for each in status.newer], limit=LISTED) or "nothing"
@@ -373,6 +376,14 @@ def _content_texts(status: DataStatus) -> Iterator[str]:
         yield counted(contents.num_rows, "row")
         if contents.num_classes is not None:
             yield f"{contents.num_classes:,} classes"
+
+
+def _packed_text(status: DataStatus) -> str:
+    if status.packed:
+        return f"packed, key {status.packed[:12]}"
+    if status.packed_otherwise:
+        return "packed by other parameters, code or libraries only; a run packs it again"
+    return "not packed yet"
 
 
 def _use_text(use: Use | None) -> str:

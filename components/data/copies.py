@@ -10,7 +10,7 @@ from shutil import copyfile
 
 from components.artifacts.lock import held
 from components.data._git import is_ignored, locate
-from components.data.versions import DataVersion, actual_md5, checkout, discard, disk_errors
+from components.data.versions import DataVersion, actual_md5, checkout, discard, disk_errors, said_once
 from components.errors import BadInputError, DataDamagedError
 
 _LOCK_WAIT_SECONDS = 3600.0
@@ -40,7 +40,11 @@ def write_copy(version: DataVersion, folder: Path, *, cache: Path, say: Callable
     draft = target.with_name(f".{target.name}.potstill-partial")
     with (
         disk_errors(target),
-        held(cache / "locks" / f"copy-{name}.lock", wait_seconds=_LOCK_WAIT_SECONDS, waiting=_waiting(say, target)),
+        held(
+            cache / "locks" / f"copy-{name}.lock",
+            wait_seconds=_LOCK_WAIT_SECONDS,
+            waiting=said_once(say, f"writes {target}"),
+        ),
     ):
         _usable(folder, version)
         discard(draft)
@@ -83,14 +87,3 @@ def _copy(source: Path, draft: Path) -> tuple[int, int]:
         copyfile(path, copy)
         num_bytes += copy.stat().st_size
     return len(files), num_bytes
-
-
-def _waiting(say: Callable[[str], None], target: Path) -> Callable[[str], None]:
-    told: set[str] = set()
-
-    def waiting(holder: str) -> None:
-        if holder not in told:
-            say(f"waiting for process {holder}, which writes {target}")
-        told.add(holder)
-
-    return waiting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +14,8 @@ from components.data.versions import DataVersion, ask_dvc, at_commit, normal_pat
 from components.errors import DataDamagedError, DataNotFoundError
 
 _PIPELINES = ("dvc.lock", "**/dvc.lock")
+_SAID_FROM = 10
+"""So many questions take DVC a few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class History:
         return tuple(each for each in before if each.version and each.version.md5 != version.md5)
 
 
-def history(repository: str, path: str, *, cache: Path, also: str | None = None) -> History:
+def history(repository: str, path: str, *, cache: Path, say: Callable[[str], None], also: str | None = None) -> History:
     """Every commit of *repository* that has a tag or a branch, or changed the content of *path*; and the commit *also*.
 
     The data are not fetched. What DVC recorded is asked for once for each state of its files, and remembered below
@@ -56,7 +59,7 @@ def history(repository: str, path: str, *, cache: Path, also: str | None = None)
     changing = _git.commits_that_touch(source, _dvc_names(place, inside), *also_commits)
     named = dict.fromkeys((*names, *also_commits))
     found = {commit.commit: commit for commit in (*changing, *_git.commits(source, *named))}
-    records = _Records(repository, place, source, inside, cache, names)
+    records = _Records(repository, place, source, inside, cache, names, say)
     listed = [
         Listed(
             names.get(commit.commit, ()),
@@ -86,6 +89,7 @@ class _Records:
     path: str
     cache: Path
     names: dict[str, tuple[str, ...]]
+    say: Callable[[str], None]
     problems: dict[str, str] = field(default_factory=dict)
     """By commit."""
     _versions: dict[str, DataVersion | None] = field(default_factory=dict)
@@ -118,6 +122,8 @@ class _Records:
     def _ask(self, commit: str) -> Recorded:
         state = _git.dvc_files(self.source, commit)
         if state not in self._of_state:
+            if len(self._of_state) == _SAID_FROM:
+                self.say("asking DVC about every state of its files; the answers are remembered …")
             try:
                 self._of_state[state] = ask_dvc(self.source, self.path, commit, commit)
             except (DataNotFoundError, DataDamagedError) as error:

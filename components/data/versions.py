@@ -152,7 +152,10 @@ def checkout(version: DataVersion, *, cache: Path, say: Callable[[str], None] = 
     name = _folder_name(version)
     folder = cache / name
     lock = cache / "locks" / f"{name}.lock"
-    with disk_errors(cache), held(lock, wait_seconds=_LOCK_WAIT_SECONDS, waiting=_said_once(say, version)):
+    with (
+        disk_errors(cache),
+        held(lock, wait_seconds=_LOCK_WAIT_SECONDS, waiting=said_once(say, f"checks out {version}")),
+    ):
         if folder.exists():
             if actual_md5(folder, version) == version.md5:
                 return folder
@@ -273,13 +276,13 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _said_once(say: Callable[[str], None], version: DataVersion) -> Callable[[str], None]:
-    """Say, the first time that this is called, whom the run waits for."""
+def said_once(say: Callable[[str], None], doing: str) -> Callable[[str], None]:
+    """Say, the first time that this is called, whom the run waits for and what that one is *doing*."""
     told: set[str] = set()
 
     def waiting(holder: str) -> None:
         if not told:
-            say(f"waiting for process {holder}, which checks out {version}")
+            say(f"waiting for process {holder}, which {doing}")
         told.add(holder)
 
     return waiting

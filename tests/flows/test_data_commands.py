@@ -196,11 +196,14 @@ def test_status_before_and_after_use(potstill, registry):
     potstill("diff", "v1", "relabelled")
     used = as_json(potstill("status", "--json"))
     newest = as_json(potstill("status", "--json", "--set", "data.revision=main"))
+    otherwise = as_json(potstill("status", "--json", "--set", "data.split.salt=other"))
 
     assert fresh["commit"] == git(registry, "rev-parse", "v1")
     assert (fresh["in_data_cache"], fresh["packed_key"], fresh["last_used"], fresh["rows"]) == (False, None, None, None)
     assert (used["in_data_cache"], used["rows"], used["last_used_by"]) == (True, 300, "data diff")
     assert used["packed_key"] is not None
+    assert (fresh["packed_otherwise"], used["packed_otherwise"]) == (False, False)
+    assert (otherwise["packed_key"], otherwise["packed_otherwise"], otherwise["rows"]) == (None, True, 300)
     assert [each["revisions"][0] for each in used["newer"]] == ["relabelled", "one-pixel", "v2"]
     assert newest["newer"] == []
     assert newest["remote"] == {"name": "store", "num_files": 1, "missing": [], "listing_missing": False}

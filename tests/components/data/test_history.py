@@ -9,7 +9,7 @@ from components.errors import DataNotFoundError
 
 def versions(registry, cache, path="pictures", **also):
     """(names, message, md5) of each, newest first."""
-    found = history(str(registry.root), path, cache=cache, **also).listed
+    found = history(str(registry.root), path, cache=cache, say=print, **also).listed
     return [(each.names, each.commit.message, each.version and each.version.md5) for each in found]
 
 
@@ -19,7 +19,7 @@ def md5(registry, cache, revision, path="pictures"):
 
 def test_tags_and_branches_newest_first(registry, cache):
     """With the hash, files and bytes that DVC wrote into the .dvc file, and who committed it."""
-    newest, oldest = history(str(registry.root), "pictures", cache=cache).listed
+    newest, oldest = history(str(registry.root), "pictures", cache=cache, say=print).listed
 
     assert (newest.names, oldest.names) == (("v2", "main"), ("v1",))
     assert newest.version == resolve(str(registry.root), "pictures", "v2", cache=cache)
@@ -63,7 +63,7 @@ def test_a_commit_before_the_data_says_so(registry, cache):
     registry.git("checkout", "--quiet", "--orphan", "empty")
     registry.git("rm", "-rfq", "--cached", ".")
     registry.git("commit", "--quiet", "--allow-empty", "--message", "nothing yet")
-    found = history(str(registry.root), "pictures", cache=cache).listed
+    found = history(str(registry.root), "pictures", cache=cache, say=print).listed
     (empty,) = [each for each in found if each.names == ("empty",)]
 
     assert empty.version is None
@@ -89,11 +89,11 @@ def test_annotated_tags_stand_for_their_commit(registry, cache):
 def test_a_repository_behind_a_url(registry, cache):
     """Its history is copied once and follows; the URL, which may hold a password, is written down nowhere."""
     url = f"file://user:hidden@localhost{registry.root}"
-    first = history(url, "pictures", cache=cache).listed
+    first = history(url, "pictures", cache=cache, say=print).listed
     registry.git("tag", "later", "v1")
-    second = history(url, "pictures", cache=cache).listed
+    second = history(url, "pictures", cache=cache, say=print).listed
     registry.git("tag", "--delete", "later")
-    third = history(url, "pictures", cache=cache).listed
+    third = history(url, "pictures", cache=cache, say=print).listed
 
     assert [each.names for each in first] == [each.names for each in third] == [("v2", "main"), ("v1",)]
     assert second[-1].names == ("v1", "later") or second[-1].names == ("later", "v1")
@@ -104,7 +104,7 @@ def test_a_repository_behind_a_url(registry, cache):
 def test_a_url_that_leads_nowhere(cache, tmp_path):
     """Git's own reason is given."""
     with pytest.raises(DataNotFoundError, match="git cannot read data.repository"):
-        history(f"file://{tmp_path}/nothing", "pictures", cache=cache)
+        history(f"file://{tmp_path}/nothing", "pictures", cache=cache, say=print)
 
 
 def test_a_second_listing_asks_dvc_nothing(registry, cache, monkeypatch):
@@ -115,10 +115,24 @@ def test_a_second_listing_asks_dvc_nothing(registry, cache, monkeypatch):
     assert versions(registry, cache) == first
 
 
+def test_a_long_history_is_announced(registry, cache):
+    """Once, and not when all is remembered."""
+    dvc_file = (registry.root / "pictures.dvc").read_text()
+    md5_now = md5(registry, cache, "v2").removesuffix(".dir")
+    for number in range(12):
+        (registry.root / "pictures.dvc").write_text(dvc_file.replace(md5_now, f"{number:032x}"))
+        registry.commit(f"state {number}")
+    said: list[str] = []
+    counts = [len(history(str(registry.root), "pictures", cache=cache, say=said.append).listed) for _ in range(2)]
+
+    assert counts == [14, 14]
+    assert len(said) == 1
+
+
 def test_newer_versions_have_another_content(registry, cache):
     """A later commit with the same content is nothing new."""
     registry.git("commit", "--quiet", "--allow-empty", "--message", "later")
-    found = history(str(registry.root), "pictures", cache=cache)
+    found = history(str(registry.root), "pictures", cache=cache, say=print)
     newer = {
         revision: [
             each.commit.message
