@@ -96,7 +96,7 @@ def check_out(revision: Revision, folder: Folder, params: ParamsFile = DEFAULT_P
 
     with progress_on_stderr() as progress:
         run = _open(params, set_, revision)
-        written = write_copy(_version(run), folder, cache=run.settings.data_cache, say=progress.say)
+        written = write_copy(_version(run), folder, cache=run.settings.data_cache, progress=progress)
     print_all(*data_tables.written_lines(written))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
 
 from components.artifacts.lock import held
+from components.contracts import Progress
 from components.data._git import is_ignored, locate
 from components.data.versions import DataVersion, actual_md5, checkout, discard, disk_errors, said_once
 from components.errors import BadInputError, DataDamagedError
@@ -27,7 +27,7 @@ class Written:
     num_bytes: int
 
 
-def write_copy(version: DataVersion, folder: Path, *, cache: Path, say: Callable[[str], None]) -> Written:
+def write_copy(version: DataVersion, folder: Path, *, cache: Path, progress: Progress) -> Written:
     """Bring *version* into *cache* and copy it to *folder*, which is new or empty; every copied byte is hashed.
 
     The folder gets its name once all is there, so that neither a kill nor a full disk leaves half of it; what a kill
@@ -36,20 +36,20 @@ def write_copy(version: DataVersion, folder: Path, *, cache: Path, say: Callable
     """
     target = _usable(folder, version)
     name = hashlib.sha256(str(target).encode()).hexdigest()[:32]
-    source = checkout(version, cache=cache, say=say)
+    source = checkout(version, cache=cache, say=progress.say)
     draft = target.with_name(f".{target.name}.potstill-partial")
     with (
         disk_errors(target),
         held(
             cache / "locks" / f"copy-{name}.lock",
             wait_seconds=_LOCK_WAIT_SECONDS,
-            waiting=said_once(say, f"writes {target}"),
+            waiting=said_once(progress.say, f"writes {target}"),
         ),
     ):
         _usable(folder, version)
         discard(draft)
         try:
-            num_files, num_bytes = _copy(source, draft)
+            num_files, num_bytes = _copy(source, draft, progress)
             if actual_md5(draft, version) != version.md5:
                 raise DataDamagedError(f"the copy of {version} in {target} is not as DVC recorded; look after its disk")
             draft.rename(target)
@@ -63,6 +63,10 @@ def _usable(folder: Path, version: DataVersion) -> Path:
     target = folder.expanduser().resolve()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise BadInputError(f"{folder} is there already: name a folder that does not exist, or an empty one")
+    if target == Path.cwd():
+        raise BadInputError(
+            f"{folder} is the folder that you work in and would be replaced: name another, such as ./data"
+        )
     if not target.parent.is_dir():
         raise BadInputError(f"{folder}: there is no folder {target.parent} to put it in")
     place = locate(version.repository)
@@ -76,14 +80,17 @@ def _usable(folder: Path, version: DataVersion) -> Path:
     return target
 
 
-def _copy(source: Path, draft: Path) -> tuple[int, int]:
+def _copy(source: Path, draft: Path, progress: Progress) -> tuple[int, int]:
     """Copy all files, with the modes of new ones; their number and bytes."""
     draft.mkdir()
     files = [path for path in sorted(source.rglob("*")) if path.is_file()]
     num_bytes = 0
-    for path in files:
+    progress.start("copy the files", total=len(files))
+    for done, path in enumerate(files, start=1):
+        progress.check()
         copy = draft / path.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copyfile(path, copy)
         num_bytes += copy.stat().st_size
+        progress.advance(done)
     return len(files), num_bytes

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from components.contracts import NoProgress
 from components.data import copies
 from components.data.copies import write_copy
 from components.data.versions import checkout, resolve
-from components.errors import BadInputError, DataDamagedError, StoreError
+from components.errors import BadInputError, DataDamagedError, InterruptedRunError, StoreError
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -21,7 +22,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def copy(registry, folder: Path, *, cache: Path, path="pictures", revision="v1"):
     version = resolve(str(registry.root), path, revision, cache=cache)
-    return write_copy(version, folder, cache=cache, say=lambda _: None)
+    return write_copy(version, folder, cache=cache, progress=NoProgress())
 
 
 @pytest.mark.parametrize("empty_folder", [False, True])
@@ -64,6 +65,34 @@ def test_a_folder_that_is_not_free_is_left_as_it_is(registry, cache, tmp_path, w
         each for each in before if each not in (cache, tmp_path / "dvc-site")
     ]
     assert what != "full" or files(target) == {"mine.txt": b"mine"}
+
+
+def test_the_folder_that_one_works_in_is_not_replaced(registry, cache, tmp_path, monkeypatch):
+    """A shell that stands in it would stand nowhere."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(BadInputError, match="would be replaced"):
+        copy(registry, Path(), cache=cache)
+
+    assert list(Path().iterdir()) == []
+
+
+def test_an_interrupted_copy_leaves_nothing(registry, cache, tmp_path):
+    """Stopped after the first file."""
+
+    class Stopping(NoProgress):
+        def advance(self, done, **values):
+            self.stop = True
+
+        def check(self):
+            if getattr(self, "stop", False):
+                raise InterruptedRunError("stopped")
+
+    version = resolve(str(registry.root), "pictures", "v1", cache=cache)
+    with pytest.raises(InterruptedRunError):
+        write_copy(version, tmp_path / "mine", cache=cache, progress=Stopping())
+
+    assert [each.name for each in tmp_path.iterdir() if "mine" in each.name] == []
 
 
 @pytest.mark.parametrize("inside", ["new", "notes/new", ".git/new", ".dvc/new", ".dvc/cache/new"])
@@ -120,12 +149,13 @@ def test_a_kill_leaves_nothing_under_the_name_and_the_next_copy_cleans_up(regist
     """Killed between two files."""
     program = (
         "import time; from pathlib import Path\n"
-        "from components.data import copies; from components.data.versions import resolve\n"
+        "from components.contracts import NoProgress; from components.data import copies\n"
+        "from components.data.versions import resolve\n"
         "copyfile = copies.copyfile\n"
         "def slow(*names): copyfile(*names); print('copied', flush=True); time.sleep(60)\n"
         "copies.copyfile = slow\n"
         f"version = resolve({str(registry.root)!r}, 'pictures', 'v1', cache=Path({str(cache)!r}))\n"
-        f"copies.write_copy(version, Path({str(tmp_path / 'mine')!r}), cache=Path({str(cache)!r}), say=print)\n"
+        f"copies.write_copy(version, Path({str(tmp_path / 'mine')!r}), cache=Path({str(cache)!r}), progress=NoProgress())\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=os.environ)
     assert process.stdout is not None
