@@ -32,15 +32,20 @@ def make_plan(run: Run) -> list[Planned]:
         step = load_step(name)
         waiting = [needed for needed in step.inputs if needed not in artifacts]
         if waiting:
-            planned.append(_noticed(_behind(run, name, waiting), step, run))
+            if not step.idle(run.params):
+                shown = [needed for needed in waiting if not load_step(needed).idle(run.params)]
+                planned.append(_noticed(_behind(run, name, shown), step, run))
             continue
         resolved = step.resolve(World(run.params, run.settings, artifacts, run.store))
         key = key_of(step, run.params, artifacts, resolved)
         found = run.store.find(name, key.digest, progress=run.progress)
+        if found is not None:
+            artifacts[name] = found
+        if step.idle(run.params):
+            continue
         if found is None:
             planned.append(_noticed(_missing(name, run.store.explain_miss(key)), step, run))
         else:
-            artifacts[name] = found
             planned.append(Planned(name, True, f"{found.digest[:12]}, made by {found.manifest().producer}", None))
     return planned
 

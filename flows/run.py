@@ -54,14 +54,19 @@ class Run:
         self.outcomes[name] = outcome
         if name == "validate":
             record_accepted(self.store, line_of(self.params), self.outcomes["data"].artifact.digest, outcome.artifact)
-        self.progress.step_line(
-            step.title,
-            cached=outcome.cached,
-            producer=outcome.producer,
-            seconds=outcome.seconds,
-            digest=outcome.artifact.digest,
-        )
+        if not step.idle(self.params):
+            self.progress.step_line(
+                step.title,
+                cached=outcome.cached,
+                producer=outcome.producer,
+                seconds=outcome.seconds,
+                digest=outcome.artifact.digest,
+            )
         return outcome
+
+    def shown(self) -> Mapping[str, Outcome]:
+        """What there is to tell of: outcomes of steps that had something to do."""
+        return {name: outcome for name, outcome in self.outcomes.items() if not load_step(name).idle(self.params)}
 
     def _execute(self, step: Step) -> Outcome:
         return execute(

@@ -177,7 +177,7 @@ def _project(run: Run, *, status: records.Status = "FINISHED", failure: str = ""
     lineage = lineage_of(run)
     children = [
         records.step_record(outcome.artifact, lineage, draw=_drawing(run, name))
-        for name, outcome in run.outcomes.items()
+        for name, outcome in run.shown().items()
     ]
     params = run.params.model_dump(mode="json", exclude={"sweep", "refresh"})
     note = _note(run) if "evaluate" in run.outcomes else ""
@@ -233,7 +233,8 @@ def lineage_of(run: Run) -> records.Lineage:
         "lock.sha256": runs.lock_digest(),
     }
     notes = run.outcomes["data"].notes
-    return records.lineage_of(run.artifacts(), notes, facts, data_name=run.params.data.path)
+    artifacts = {name: outcome.artifact for name, outcome in run.shown().items()}
+    return records.lineage_of(artifacts, notes, facts, data_name=run.params.data.path)
 
 
 def _locks(run: Run) -> Path:
@@ -342,7 +343,7 @@ def report_data(run: Run, decision: Decision | None = None, links: Mapping[str, 
         params=run.params,
         decision=decision,
         lineage=lineage_of(run).tags,
-        steps=[_step_record(outcome) for outcome in run.outcomes.values()],
+        steps=[_step_record(outcome) for outcome in run.shown().values()],
         links={text: link for text, link in (links or {}).items() if link},
     )
 

@@ -63,6 +63,10 @@ def nothing_to_say(_: Params) -> str:
     return ""
 
 
+def never_idle(_: Params) -> bool:
+    return False
+
+
 def no_plugins(_: Params) -> Sequence[str]:
     return ()
 
@@ -88,5 +92,7 @@ class Step:
     """The step's own gate, run on its result also when that was cached; raises a RefusedError."""
     notice: Callable[[Params], str] = nothing_to_say
     """What a plan says of a step that would be computed, and the step itself once it is; mostly nothing."""
+    idle: Callable[[Params], bool] = never_idle
+    """Whether there is nothing to do under these parameters: then it is there for the steps behind it, and not shown."""
     judge: str = ""
     """Module whose `judge(artifact, world)` is a further gate; named, not imported, so that it is in no key."""

@@ -33,7 +33,6 @@ def test_what_made_a_champion_and_made_it_again(committed: Story) -> None:
         "data",
         "validate",
         "teacher",
-        "fold_teachers",
         "soft_targets",
         "student",
         "evaluate",
