@@ -18,7 +18,7 @@ def compared(case: Case, rival: Evidence, name: str, *, margin: float | None) ->
     """
     test, unit = _test(case, rival, margin), _unit(case.measure)
     values = [case.candidate.metrics[case.metric], rival.metrics[case.metric]]
-    what = "better than" if margin is None else f"at most {_number(margin, unit)} worse than"
+    what = "better than" if margin is None else f"at most {_size(margin, unit)} worse than"
     ours, theirs = (_number(value, unit) for value in values)
     text = (
         f"{case.metric} {ours} must be {what} the {name}'s {theirs} on the same {test.num_rows:,} rows; {test.method}: "
@@ -55,7 +55,7 @@ def _enough(test: PairedTest, measure: Measure) -> str:
     unit = _unit(measure) if measure.of_rows != "root_mean" else ""
     low = f"at least {_signed(test.low, unit)} with {1 - test.alpha:.1%} confidence"
     bound = f"the difference is {_signed(test.difference, unit)}, {low}"
-    seen = f"this holdout finds differences of {_number(test.detectable, unit)} with 80 % power"
+    seen = f"this holdout finds differences of {_size(test.detectable, unit)} with 80 % power"
     if test.passes:
         return f"{bound} ({seen})"
     enough = test.difference - test.low - test.margin
@@ -70,6 +70,10 @@ def _unit(measure: Measure) -> str:
 
 def _number(value: float, unit: str) -> str:
     return f"{100 * value:.2f} %" if unit else f"{value:.4g}"
+
+
+def _size(value: float, unit: str) -> str:
+    return f"{100 * value:.2f} points" if unit else f"{value:.3g}"
 
 
 def _signed(value: float, unit: str) -> str:

@@ -117,7 +117,7 @@ def test_a_refusal_says_what_would_have_been_enough() -> None:
     """The difference, how sure it is, the difference and the number of rows that would do, and the power of the holdout."""
     text = decided(evidence(accuracy=0.95), evidence("old", 0.96, shift=500)).broken[0].text
 
-    assert "at most 2.00 % worse than the champion's 96.00 % on the same 1,000 rows" in text
+    assert "at most 2.00 points worse than the champion's 96.00 % on the same 1,000 rows" in text
     assert "the difference is -1.00 points, at least -2." in text
     assert "would have been enough, or the same difference on about" in text
     assert "finds differences of 2." in text
