@@ -149,6 +149,29 @@ def example_data(
     typer.echo(f"in {folder}")
 
 
+DeploymentsFile = Annotated[Path, typer.Option("--file", "-f", help="The file of deployments.", metavar="FILE")]
+
+
+@app.command(rich_help_panel="Schedules")
+def deploy(file: DeploymentsFile = Path("infra/prefect.yaml")) -> None:
+    """Create the deployments of a file on the Prefect server, with their schedules; again renews them.
+
+    A worker runs what is due: [bold]prefect worker start --pool potstill[/bold]
+    """
+    from flows.launch import launch_deploy
+
+    for name in launch_deploy(file):
+        typer.echo(f"deployed {name}")
+
+
+@app.command(rich_help_panel="Schedules")
+def serve(file: DeploymentsFile = Path("infra/prefect.yaml")) -> None:
+    """Run the same schedules in this one process, until Ctrl-C."""
+    from flows.launch import launch_serve
+
+    launch_serve(file)
+
+
 @app.command(rich_help_panel="Registry")
 def promote(
     version: Annotated[str, typer.Argument(help="Number of a registered version of the student.")],

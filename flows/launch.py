@@ -68,6 +68,30 @@ def _run_refresh(params_file: Path, overrides: Sequence[str]) -> Verdict | None:
     return verdict
 
 
+def launch_deploy(file: Path) -> list[str]:
+    """Deploy to the Prefect server that is configured, or the local one; a file with problems starts none."""
+    from rich.console import Console
+
+    from flows.deployments import deploy, read_deployments
+
+    read_deployments(file)
+    progress = ConsoleProgress(Console())
+    with interruptible(progress):
+        connect(Settings(), progress)
+        return deploy(file)
+
+
+def launch_serve(file: Path) -> None:
+    """Serve with the servers that are configured, or the local ones."""
+    from rich.console import Console
+
+    from flows.deployments import read_deployments, serve
+
+    read_deployments(file)
+    connect(Settings(), ConsoleProgress(Console()))
+    serve(file)
+
+
 def launch_sweep(params_file: Path, overrides: Sequence[str]) -> None:
     """Run the flow `sweep`, which goes on without MLflow; what is wrong with the space is said before anything starts."""
     from rich.console import Console

@@ -9,11 +9,11 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.distill import distill
-from flows.refresh_tasks import announce, look_for_data
+from flows.refresh_tasks import announce, look_for_data, refresh_name
 from flows.tasks import AS_CONFIGURED, ONE_THREAD, open_run
 
 
-@flow(name="refresh", task_runner=ONE_THREAD, persist_result=False, retries=0)
+@flow(name="refresh", flow_run_name=refresh_name, task_runner=ONE_THREAD, persist_result=False, retries=0)
 def refresh(params_file: str = "params.yaml", overrides: list[str] | None = None) -> State:
     """Idempotent: a data version from which a student was registered is not distilled again.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from prefect import runtime
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
@@ -38,6 +39,11 @@ class Found:
             return f"no new data: {self.version} is that of {self.student.name} version {self.student.version}"
         skipped = f"; skipped: {', '.join(self.skipped)}" if self.skipped else ""
         return f"new data: {self.version}{skipped}"
+
+
+def refresh_name() -> str:
+    """refresh-<four digits of the run's own id>."""
+    return f"refresh-{str(runtime.flow_run.id or '')[-4:]}"
 
 
 def look_for_data(run: Run) -> Found:
