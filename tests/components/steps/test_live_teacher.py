@@ -21,7 +21,7 @@ from components.programs import save_program, trace
 from components.sample_ids import sample_ids
 from components.saved_models import load_model
 from components.settings import Settings
-from components.steps import soft_targets, student, teacher
+from components.steps import fold_teachers, soft_targets, student, teacher
 from components.steps.execute import Outcome, execute
 from components.steps.step import Step
 from components.workloads.image_classification import Params as Workload
@@ -52,7 +52,7 @@ class Pipeline:
     def __init__(self, settings: Settings, store: Store) -> None:
         self.settings, self.store = settings, store
         self.artifacts = {"data": self._data()}
-        for step in (teacher.STEP, soft_targets.STEP):
+        for step in (teacher.STEP, fold_teachers.STEP, soft_targets.STEP):
             self.artifacts[step.name] = self.run(step).artifact
 
     def _data(self) -> Artifact:
