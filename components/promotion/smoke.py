@@ -24,8 +24,10 @@ def smoke_test(version: RegisteredVersion, tracking_uri: str) -> None:
         environment.pop("PYTHONPATH", None)
         command = [sys.executable, "-I", str(CHILD), version.uri, scratch]
         try:
+            # In a session of its own: a Ctrl-C is for the run, which stops at its next safe point.
             done = subprocess.run(
                 command,
+                start_new_session=True,
                 env=environment,
                 cwd=scratch,
                 capture_output=True,
