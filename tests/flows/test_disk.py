@@ -69,6 +69,7 @@ def test_a_run_stops_wherever_the_disk_is_full_and_goes_on_when_it_is_not(calm, 
     assert found == replace(calm, versions=dict(zip(found.versions, calm.versions.values(), strict=True)))
 
 
+@pytest.mark.soak
 def test_chunks_of_soft_targets_outlast_a_full_disk(calm, small):
     """Each one that fits is kept, and the teacher is asked for the others only."""
     world, folder = small
@@ -101,7 +102,7 @@ def with_own_servers(small) -> Iterator[tuple]:
         world.stop_servers()
 
 
-@pytest.mark.parametrize("room", [0, 800 * KIB])
+@pytest.mark.parametrize("room", [0, pytest.param(800 * KIB, marks=pytest.mark.soak)])
 def test_servers_whose_disk_is_full_are_told_apart_from_a_bug(calm, with_own_servers, room: int):
     """Prefect's database takes nothing, or MLflow's takes half of it: then runs and versions are there, once."""
     world, folder = with_own_servers
@@ -154,6 +155,7 @@ def test_a_read_only_place_is_said_before_anything_starts(small, servers, *, sha
     assert not world.var.exists()
 
 
+@pytest.mark.soak
 def test_a_full_folder_for_temporary_files_is_not_the_servers_fault(calm, world, servers, disk: Callable[[str], Path]):
     """The place is named; with room again the same command ends as the undisturbed one."""
     folder = disk("128k")

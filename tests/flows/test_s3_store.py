@@ -82,6 +82,7 @@ def test_potstill_run_keeps_everything_in_the_bucket(world, environment):
 
     assert not (world.root / "var" / "store").exists()
     for repeated in (again, fetched):
-        assert (repeated.stdout + repeated.stderr).count("Cached (made by ") == len(ORDER)
+        # One step has nothing to do: there are no folds.
+        assert (repeated.stdout + repeated.stderr).count("Cached (made by ") == len(ORDER) - 1
         assert "the candidate is the champion already" in repeated.stdout
     assert "a run would find every step" in planned.stdout
