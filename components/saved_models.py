@@ -17,9 +17,9 @@ from components import plugins
 from components.artifacts.artifact import Artifact, sha256_of, write_json
 from components.contracts import DataSpec, ModelParams, Tokenized
 from components.errors import ArtifactDamagedError
+from components.exportable import MODEL
 from components.programs import TOKENIZER
 
-MODEL = "model.json"
 WEIGHTS = "weights.safetensors"
 LEARNED = "learned.json"
 PROGRAM = "model.pt2"
@@ -121,11 +121,6 @@ def says(artifact: Artifact) -> Says:
     """What the model's answers are: raw logits, or logarithms of probabilities where nobody knows the logits."""
     said: Says = artifact.read_json(MODEL).get("says", "logits")
     return said
-
-
-def can_be_exported(artifact: Artifact) -> bool:
-    """Whether the model is a program, or can become one that needs none of this code."""
-    return bool(artifact.read_json(MODEL).get("exportable", True))
 
 
 def learned_by(artifact: Artifact) -> dict[str, str]:

@@ -248,7 +248,7 @@ def register(run: Run, logged: ProjectedRuns) -> Versions:
 
 
 def _register(run: Run, logged: ProjectedRuns) -> Versions:
-    from components.saved_models import can_be_exported
+    from components.exportable import can_be_exported
 
     names, data = run.params.registry, report_data(run)
     students = records.name_note(names.student, f"Students of `{names.teacher}`", CHAMPION)

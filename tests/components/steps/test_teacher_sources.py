@@ -20,9 +20,10 @@ from components.data.packed import open_packed
 from components.data.packing import write_packed
 from components.data.splits import Splits
 from components.errors import InterruptedRunError, ParamsError, PluginNotFoundError, WeightsError
+from components.exportable import can_be_exported
 from components.params import Params, load_params
 from components.sample_ids import sample_ids
-from components.saved_models import can_be_exported, describe, load_model, model_digest, within
+from components.saved_models import describe, load_model, model_digest, within
 from components.settings import Settings
 from components.soft_targets.reader import SoftTargets
 from components.steps import baseline, evaluate, fold_teachers, soft_targets, student, teacher
