@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 DIGEST_TAG = "potstill.digest"
+DIRTY_TAG = "code.dirty"
+"""'true' where the code had uncommitted changes."""
 VERSIONS_TAG = "mlflow.modelVersions"
 SAMPLE_SHAPE = "sample_shape"
 """Of what the tokenizer takes, in the metadata of a model."""
@@ -87,6 +89,8 @@ def register_model(
 ) -> RegisteredVersion:
     """Register the model in *artifact* under *name* unless a version with its digest is there already.
 
+    One that uncommitted code had made gets *tags* anew when committed code makes the same.
+
     It is logged to *run_id* as a torch.export program ([B, *S] as stored -> float32 [B, C], any B), read back
     from the server and held against the live model before there is a version of it. *note* describes the
     version for people, *about* the name, if it is new; both are Markdown. Raises ServerError, and ExportError
@@ -96,7 +100,7 @@ def register_model(
         mlflow_client = client(tracking_uri)
         found = _find(mlflow_client, name, artifact.digest)
         if found is not None:
-            return _registered(found)
+            return _registered(_made_again(mlflow_client, found, tags))
         all_tags = {**{key: str(value) for key, value in tags.items()}, DIGEST_TAG: artifact.digest}
         wanted = _Wanted(name, artifact, run_id, sample_shape, sample_dtype, all_tags, metadata or {}, about, note)
         model_id = _logged_model(mlflow_client, tracking_uri, wanted)
@@ -295,6 +299,15 @@ def _upload_and_compare(mlflow_client: MlflowClient, tracking_uri: str, logged: 
     except ExportError:
         mlflow_client.finalize_logged_model(logged.model_id, "FAILED")
         raise
+
+
+def _made_again(mlflow_client: MlflowClient, found: ModelVersion, tags: Mapping[str, str]) -> ModelVersion:
+    """The version, with *tags* where uncommitted code had made it and committed code makes the same one now."""
+    if found.tags.get(DIRTY_TAG) != "true" or tags.get(DIRTY_TAG) != "false":
+        return found
+    for name, value in tags.items():
+        mlflow_client.set_model_version_tag(found.name, found.version, name, str(value))
+    return mlflow_client.get_model_version(found.name, found.version)
 
 
 def _create_version(mlflow_client: MlflowClient, tracking_uri: str, wanted: _Wanted, model_id: str) -> ModelVersion:

@@ -164,9 +164,12 @@ def _predictions(ours: Ancestry, theirs: Ancestry) -> dict[str, tuple[Any, Any]]
     }
     if measured[0]["holdout"]["digest"] != measured[1]["holdout"]["digest"]:
         return {**found, "holdout": tuple(each["holdout"]["digest"][:SHORT] for each in measured)}
-    logits = [np.load(each.file("logits_student.npy"), allow_pickle=False) for each in evaluations if each]
-    apart = np.flatnonzero(logits[0].argmax(1) != logits[1].argmax(1))
-    rows = np.load(evaluations[0].file("test_rows.npy"), allow_pickle=False)
+    outputs = [np.load(each.file("logits_student.npy"), allow_pickle=False) for each in evaluations if each]
+    labels, rows = (np.load(evaluations[0].file(name), allow_pickle=False) for name in ("labels.npy", "test_rows.npy"))
+    if labels.dtype.kind == "f":
+        distance = float(np.abs(outputs[0] - outputs[1]).mean())
+        return {**found, f"mean distance of predictions, of {len(rows)}": (distance, "")}
+    apart = np.flatnonzero(outputs[0].argmax(1) != outputs[1].argmax(1))
     shown = ", ".join(map(str, rows[apart][:10])) + (" …" if len(apart) > 10 else "")
     return {**found, f"different predictions, of {len(rows)}": (len(apart), f"rows {shown}" if len(apart) else "none")}
 
@@ -229,7 +232,7 @@ def reproduce(place: Place, named: str, *, threads: int | None, say: Callable[[s
     )
     with _worktree(found.tag("code.commit")) as folder:
         (folder / "params.yaml").write_text(yaml.safe_dump(_rooted(params), sort_keys=False), encoding="utf-8")
-        made = _made_again(folder, threads)
+        made = _made_again(folder, place.tracking_uri, threads)
     return _compared(found, made)
 
 
@@ -270,14 +273,15 @@ def _worktree(commit: str) -> Iterator[Path]:
             )
 
 
-def _made_again(folder: Path, threads: int | None) -> Mapping[str, Any]:
+def _made_again(folder: Path, tracking_uri: str, threads: int | None) -> Mapping[str, Any]:
+    """MLflow is there for a teacher that comes from it; nothing is logged."""
     settings = Settings()
-    kept = {name: value for name, value in os.environ.items() if name not in ("POTSTILL_STORE", "MLFLOW_TRACKING_URI")}
+    kept = {name: value for name, value in os.environ.items() if name != "POTSTILL_STORE"}
     environment = {
         **kept,
         "PYTHONPATH": str(folder),
         "POTSTILL_VAR_DIR": str(folder / "var"),
-        "MLFLOW_TRACKING_URI": "",
+        "MLFLOW_TRACKING_URI": tracking_uri,
         **({"POTSTILL_NUM_THREADS": str(threads)} if threads else {}),
     }
     if settings.data_cache.exists():  # what was fetched once is verified again, not fetched again

@@ -71,4 +71,10 @@ def test_uncommitted_code_earns_nothing(committed: Story) -> None:
     assert "uncommitted changes" in refused.out + refused.err
     assert committed.command("promote", "2", "--force", "tried by hand").code == 0
     assert "made by uncommitted code" in committed.command("reproduce", "2").refused_with(2)
+
+    git(committed.world.root, "commit", "-qam", "a word more")
+    again = committed.run("--set=student.seed=3")
+    assert "uncommitted changes" not in again.out + again.err
+    told = json.loads(committed.command("lineage", "2", "--json").out)["tags"]
+    assert (told["code.dirty"], told["code.commit"]) == ("false", git(committed.world.root, "rev-parse", "HEAD"))
     assert "no version 'seven'" in committed.command("lineage", "seven").refused_with(2)
