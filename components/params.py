@@ -761,6 +761,7 @@ def _contradictions(params: Params) -> Iterator[str]:
         )
     yield from _views_of_a_table(params)
     yield from _kinds_of_answers(params)
+    yield from _untestable(params)
     if params.teacher.folds > 1 and "features" in params.student.objective.needs:
         yield (
             f"student.objective {params.student.objective.name} needs the features of one live teacher, and teacher.folds "
@@ -799,6 +800,30 @@ def _views_of_a_table(params: Params) -> Iterator[str]:
             "others of them: leave student.views out, ask a function (teacher.source.function), or set "
             "student.allow_mismatched_views for a study of that mistake"
         )
+
+
+def _untestable(params: Params) -> Iterator[str]:
+    """What the gate could not judge, said before anything is trained."""
+    measures = params.workload.build().measures
+    measure = measures.get(params.gate.metric)
+    if measure is None:
+        return
+    if measure.of_rows is None:
+        testable = ", ".join(sorted(name for name, each in measures.items() if each.of_rows))
+        yield (
+            f"gate.metric {params.gate.metric!r} has no value for a single row, so two models cannot be tested on it: take "
+            f"one of {testable}, and bound it by gate.tests (name: bound)"
+        )
+    margins = {"gate.margin": params.gate.margin} if params.gate.against_champion == "non_inferiority" else {}
+    margins |= {
+        f"gate.tests ({test.name}).margin": test.margin for test in params.gate.tests if hasattr(test, "margin")
+    }
+    for place, margin in margins.items():
+        if measure.of_rows == "share" and margin >= 1:
+            yield f"{place} is a share and must lie below 1 (is {margin:g})"
+    for test in params.gate.tests:
+        if test.name == "latency" and getattr(test, "batch_size", None) not in params.evaluate.latency_batches:
+            yield f"gate.tests (latency).batch_size {getattr(test, 'batch_size', None)} is not in evaluate.latency_batches"
 
 
 def _unknown_metrics(params: Params) -> Iterator[str]:

@@ -225,3 +225,20 @@ def test_what_is_about_classes_contradicts_numbers(override, said):
 def test_numbers_contradict_classes(file):
     """The objective for them has nothing to compare."""
     assert "'regression_kd' compares numbers" in problems(file, ["student.objective={name: regression_kd}"])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("gate={metric: ece, floor: 0.5}", "gate.metric 'ece' has no value for a single row.*accuracy, nll"),
+        ("gate={floor: 0.5, margin: 1.5}", "gate.margin is a share and must lie below 1"),
+        ("gate={floor: 0.5, tests: [{name: teacher, margin: 2}]}", r"gate.tests \(teacher\).margin is a share"),
+        (
+            "gate={floor: 0.5, tests: [{name: latency, p95_ms: 1, batch_size: 7}]}",
+            "7 is not in evaluate.latency_batches",
+        ),
+    ],
+)
+def test_a_gate_that_could_not_judge_is_said_before_anything_is_trained(file, override, said):
+    """With the way out, and not after minutes of training."""
+    assert re.search(said, problems(file, [override]))
