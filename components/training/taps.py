@@ -61,11 +61,14 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def taps_of(model: nn.Module, samples: Tensor) -> ModelTaps:
-    """Every tap point of *model* with the shape of what is heard there, from one pass over a few samples [B, *S]."""
+    """Every tap point of *model* with the shape of what is heard there, from one pass over a few samples [B, *S].
+
+    What says something else than one tensor, as many blocks of transformers do, is none.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
     with _listening(model, shapes), torch.no_grad():
         model(samples)
-    points = tap_points(model)
+    points = {name: path for name, path in tap_points(model).items() if path in shapes}
     return ModelTaps(tuple(points), shapes | {name: shapes[path] for name, path in points.items()})
 
 

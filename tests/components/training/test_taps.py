@@ -84,6 +84,25 @@ def test_any_submodule_is_a_tap_point() -> None:
         Tapped(model, ("stag1",), precision="fp32")
 
 
+def test_what_says_more_than_one_tensor_is_no_tap_point() -> None:
+    """As blocks of transformers do; the others are heard all the same."""
+
+    class Twice(nn.Module):
+        def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+            return samples.float(), samples.float()
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block, self.head = Twice(), nn.Flatten()
+            self.tap_points = {"stage1": "block", "embedding": "head"}
+
+        def forward(self, samples: Tensor) -> Tensor:
+            return self.head(self.block(samples)[0])
+
+    assert taps_of(Model(), FEW).points == ("embedding",)
+
+
 def test_a_silent_tap_costs_no_answer() -> None:
     """Once detached the model is as it was, and features are gone."""
     model = built("convnet")
