@@ -42,7 +42,7 @@ down: setup ## stop them
 status: setup ## say what runs and where
 	$(BIN)/potstill status
 
-test: setup ## every test but the long ones (under 25 minutes on 2 cores)
+test: setup ## every test but the long ones (about half an hour on 2 cores)
 	$(BIN)/python -m pytest -m "not soak and not bench"
 
 test-fast: setup ## the fast tier: no servers, no training (under 3 minutes)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,36 +24,18 @@ if TYPE_CHECKING:
 
 def launch_distill(params_file: Path, overrides: Sequence[str]) -> int:
     """Run the flow with the servers it needs; returns the exit code. Raises what the flow raises."""
-    from rich.console import Console
-
-    from flows.servers import told_of_servers
-
     params = load_params(params_file, overrides)
-    console = Console()
-    progress = ConsoleProgress(console)
-    with interruptible(progress):
-        PROGRESS.set(progress)
-        endpoints = connect(Settings(), progress)
-        with told_of_servers(endpoints, Settings()):
-            verdict = _run_flow(params_file, overrides, params.data.revision)
+    with with_servers() as (console, endpoints):
+        verdict = _run_flow(params_file, overrides, params.data.revision)
     _last_words(console, params, verdict, endpoints)
     return verdict.exit_code
 
 
 def launch_refresh(params_file: Path, overrides: Sequence[str]) -> int:
     """Run the flow `refresh`; returns the exit code, 0 also where there is no new data."""
-    from rich.console import Console
-
-    from flows.servers import told_of_servers
-
     params = load_params(params_file, overrides)
-    console = Console()
-    progress = ConsoleProgress(console)
-    with interruptible(progress):
-        PROGRESS.set(progress)
-        endpoints = connect(Settings(), progress)
-        with told_of_servers(endpoints, Settings()):
-            verdict = _run_refresh(params_file, overrides)
+    with with_servers() as (console, endpoints):
+        verdict = _run_refresh(params_file, overrides)
     if verdict is None:
         return 0
     _last_words(console, params, verdict, endpoints)
@@ -94,20 +77,12 @@ def launch_serve(file: Path) -> None:
 
 def launch_sweep(params_file: Path, overrides: Sequence[str]) -> None:
     """Run the flow `sweep`, which goes on without MLflow; what is wrong with the space is said before anything starts."""
-    from rich.console import Console
-
     from components.sweeps.space import refuse_unfit
-    from flows.servers import told_of_servers
 
     params = load_params(params_file, overrides)
     refuse_unfit(params)
-    console = Console()
-    progress = ConsoleProgress(console)
-    with interruptible(progress):
-        PROGRESS.set(progress)
-        endpoints = connect(Settings(), progress, dispensable=("mlflow",))
-        with told_of_servers(endpoints, Settings()):
-            swept = _run_sweep(params_file, overrides, params.data.revision)
+    with with_servers(dispensable=("mlflow",)) as (console, _):
+        swept = _run_sweep(params_file, overrides, params.data.revision)
     _say_what_was_swept(console, swept)
 
 
@@ -140,6 +115,22 @@ def _say_what_was_swept(console: Console, swept: Swept) -> None:
     for label, place in (("report", str(swept.report)), ("MLflow run", swept.run_url)):
         if place:
             console.print(f"  {label:<12} {place}", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def with_servers(dispensable: Sequence[str] = ()) -> Iterator[tuple[Console, Endpoints]]:
+    """Around a flow: progress on the terminal, Ctrl-C at safe points, and servers whose troubles are told from bugs."""
+    from rich.console import Console
+
+    from flows.servers import told_of_servers
+
+    console = Console()
+    progress = ConsoleProgress(console)
+    with interruptible(progress):
+        PROGRESS.set(progress)
+        endpoints = connect(Settings(), progress, dispensable)
+        with told_of_servers(endpoints, Settings()):
+            yield console, endpoints
 
 
 def connect(settings: Settings, progress: ConsoleProgress, dispensable: Sequence[str] = ()) -> Endpoints:

@@ -47,20 +47,11 @@ def place_of(params_file: Path, overrides: Sequence[str]) -> Place:
 
 def launch_promote(version: str, params_file: Path, overrides: Sequence[str], *, force_reason: str) -> int:
     """Run the flow `promote` and print its decision; returns the exit code."""
-    from rich.console import Console
-
-    from flows.console import ConsoleProgress, interruptible
-    from flows.launch import connect
-    from flows.run import PROGRESS
-    from flows.servers import told_of_servers
+    from flows.launch import with_servers
 
     params = load_params(params_file, overrides)
-    progress = ConsoleProgress(Console())
-    with interruptible(progress):
-        PROGRESS.set(progress)
-        endpoints = connect(Settings(), progress)
-        with told_of_servers(endpoints, Settings()):
-            judged = _run_flow(version, params_file, overrides, params.data.revision, force_reason)
+    with with_servers():
+        judged = _run_flow(version, params_file, overrides, params.data.revision, force_reason)
     return _last_words(judged, force_reason)
 
 
