@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 PIP_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
 FIND_LINKS = $(if $(PIP_FIND_LINKS),$(addprefix --find-links ,$(PIP_FIND_LINKS)))
 
-.PHONY: help setup run up down status example-data test test-fast lint types imports check bench soak lock clean
+.PHONY: help setup run up down status example-data test test-fast lint types imports check bench studies soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -43,10 +43,10 @@ status: setup ## say what runs and where
 	$(BIN)/potstill status
 
 test: setup ## every test but the long ones (about half an hour on 2 cores)
-	$(BIN)/python -m pytest -m "not soak and not bench"
+	$(BIN)/python -m pytest -m "not soak and not bench and not study"
 
 test-fast: setup ## the fast tier: no servers, no training (under 3 minutes)
-	$(BIN)/python -m pytest -m "not soak and not bench and not slow and not service"
+	$(BIN)/python -m pytest -m "not soak and not bench and not study and not slow and not service"
 
 lint: setup ## ruff, format included
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -61,6 +61,9 @@ check: lint types imports test ## everything the checks run
 
 bench: setup ## measured claims, as ratios side by side in one run
 	$(BIN)/python -m pytest -m bench tests/benchmarks -s
+
+studies: setup ## the experiments behind docs/results.md (hours)
+	$(BIN)/python -m pytest -m study tests/studies -s
 
 soak: setup ## the long versions of the crash tests
 	$(BIN)/python -m pytest -m soak -s

@@ -1,0 +1,66 @@
+"""Runs of a study: students of a recipe with some values changed, seed by seed, through the store of the repository."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.data.example import build_example_registry
+from components.settings import outermost_repository
+from flows.repeat import STEPS, all_steps
+
+ROOT = outermost_repository(Path(__file__).parent)
+SEEDS = range(5)
+# Read before the fixtures of all tests take such variables away: a folder of index files, named as the recipes are.
+INDEX_FILES = os.environ.get("POTSTILL_INDEX_FILES")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A recipe and the values that a study changes in all of its runs."""
+
+    recipe: Path
+    overrides: tuple[str, ...] = ()
+
+    def measured(self, *overrides: str, seed: int) -> Mapping[str, Any]:
+        """Test metrics of teacher, baseline and student."""
+        given = (*self.overrides, *overrides, f"student.seed={seed}")
+        run = all_steps(self.recipe, given, f"study {self.recipe.stem} {seed}", steps=STEPS)
+        found: Mapping[str, Any] = run.artifacts()["evaluate"].read_json("metrics.json")
+        return found
+
+    def teacher(self, *overrides: str) -> Path:
+        """Where the weights of the teacher lie that is trained with *overrides*."""
+        run = all_steps(self.recipe, (*self.overrides, *overrides), f"study {self.recipe.stem}", steps=STEPS[:3])
+        return run.artifacts()["teacher"].root / "model.safetensors"
+
+    def accuracies(self, *overrides: str, arm: str = "student", seeds: Sequence[int] = SEEDS) -> list[float]:
+        return [self.measured(*overrides, seed=seed)[arm]["accuracy"] for seed in seeds]
+
+
+def digits(*overrides: str) -> Subject:
+    build_example_registry(ROOT / "var" / "example-data")
+    return Subject(ROOT / "params.yaml", overrides)
+
+
+def own_data(recipe: str, data: str, *overrides: str, index: str = "") -> Subject:
+    """A recipe whose data its reader has put below var/, split by an index file where there is one; else skipped."""
+    if not (ROOT / "var" / data).is_dir():
+        pytest.skip(f"recipes/{recipe}.yaml says how to put its data into var/{data}")
+    file = Path(INDEX_FILES or "nowhere") / f"{data.replace('-', '_')}.npz"
+    split = [f"data.split={{by: index, file: {file}, test_column: split{index}}}"] if file.exists() else []
+    return Subject(ROOT / "recipes" / f"{recipe}.yaml", (*split, *overrides))
+
+
+def keep(name: str, found: Mapping[str, Any]) -> None:
+    """Below var/studies, as docs/results/ has it."""
+    folder = ROOT / "var" / "studies"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(found, indent=1))
