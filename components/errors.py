@@ -108,7 +108,7 @@ class ExportError(PotstillError):
 
 
 class TrainingDivergedError(PotstillError):
-    """The loss, or a gradient, stopped being a finite number."""
+    """The loss, or a gradient, stopped being a finite number, or the model ended where one answer serves all samples."""
 
 
 def some_of(items: Sequence[object], *, limit: int = 5) -> str:

@@ -12,6 +12,7 @@ from components.contracts import DataSpec, ModelParams, Progress, Remembers
 from components.params import Params, TrainParams, ViewParams
 from components.steps.lesson import Lesson
 from components.steps.teacher_code import modules_of
+from components.training.history import learnt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
     from components.data.packed import PackedData
     from components.data.training_set import TrainingSet
     from components.steps.step import StepContext
+    from components.training.judge import Judge
     from components.views import ViewBank
 
 METRICS = "metrics.json"
 HISTORY = "history.json"
 LIBRARIES = ("numpy", "safetensors", "torch")
 REMEMBERED_AT_ONCE = 512
+# In fewer a model may have only begun; from here on a loss that never fell is a collapse.
+EPOCHS_TO_LEARN = 4
 
 
 def fit(
@@ -88,7 +92,9 @@ def fit(
     )
     save_model(ctx.out, module, model, spec)
     write_json(ctx.out / HISTORY, list(result.history))
-    write_metrics(ctx, module, data)
+    found = write_metrics(ctx, module, data)
+    if len(result.history) >= EPOCHS_TO_LEARN and not learnt(result.history):
+        _judge(ctx, data).refuse_a_constant(found, data.spec.num_outputs)
 
 
 def with_learned(model: ModelParams, data: PackedData) -> DataSpec:
@@ -111,14 +117,19 @@ def _remember(module: Remembers, bank: ViewBank, rows: NDArray[np.int64], num_vi
             progress.check()
 
 
-def write_metrics(ctx: StepContext, module: nn.Module, data: PackedData) -> None:
-    """metrics.json: the workload's metrics of *module* on the validation split."""
+def write_metrics(ctx: StepContext, module: nn.Module, data: PackedData) -> Mapping[str, float]:
+    """metrics.json: the loss and the workload's metrics of *module* on the validation split."""
+    found = _judge(ctx, data).measure(module)
+    write_json(ctx.out / METRICS, found)
+    return found
+
+
+def _judge(ctx: StepContext, data: PackedData) -> Judge:
     import numpy as np
 
     from components.training.judge import Judge
 
-    judge = Judge(data.samples, np.asarray(data.labels), data.rows("validation"), ctx.params.workload_for(data.spec))
-    write_json(ctx.out / METRICS, judge.measure(module))
+    return Judge(data.samples, np.asarray(data.labels), data.rows("validation"), ctx.params.workload_for(data.spec))
 
 
 def read_by_training(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,3 +74,12 @@ class History:
     @classmethod
     def parse(cls, saved: Mapping[str, Any]) -> History:
         return cls(list(saved["records"]), Sums(**saved["sums"]))
+
+
+def learnt(records: Sequence[Mapping[str, float]]) -> bool:
+    """Whether the training loss of the last epoch is below that of the first; on hard labels, where there were any.
+
+    Of hard labels because weights and temperatures that change on the way move the distillation part by themselves.
+    """
+    name = "loss_hard" if records[0]["loss_hard"] else "loss_distillation"
+    return records[-1][name] < records[0][name]

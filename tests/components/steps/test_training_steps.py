@@ -18,7 +18,13 @@ from components.artifacts.store import Store
 from components.contracts import NoProgress
 from components.data.packing import write_packed
 from components.data.splits import Splits
-from components.errors import ServerError, SoftTargetsRefusedError, TeacherRefusedError, WeightsError
+from components.errors import (
+    ServerError,
+    SoftTargetsRefusedError,
+    TeacherRefusedError,
+    TrainingDivergedError,
+    WeightsError,
+)
 from components.params import Params
 from components.sample_ids import sample_ids
 from components.saved_models import load_model
@@ -402,3 +408,12 @@ def test_metrics_of_a_student_are_plain_json(runs: Runs) -> None:
     metrics = json.loads(made.artifact.file("metrics.json").read_text(encoding="utf-8"))
 
     assert all(isinstance(value, float) for value in metrics.values())
+
+
+def test_a_student_that_training_left_knowing_nothing_is_no_result(runs: Runs, settings: Settings) -> None:
+    """The weights are finite, the loss never fell, and one answer would serve as well."""
+    train = {**BASE["student"]["train"], "clip_grad_norm": 1.0, "optimizer": {"name": "adamw", "learning_rate": 3.0}}
+    student = {"train": train, "model": {"name": "mlp", "hidden": [4, 4, 4]}}
+    with pytest.raises(TrainingDivergedError, match="the model collapsed: after training its accuracy"):
+        runs(load_step("baseline"), changed(student=student))
+    assert not list(settings.var_dir.glob("store/baseline/*/manifest.json"))

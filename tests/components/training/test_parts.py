@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from components.params import OptimizerParams, TrainParams
 from components.training.checkpoints import KEPT, Checkpoint, Checkpoints
-from components.training.history import History, Sums
+from components.training.history import History, Sums, learnt
 from components.training.optimizer import learning_rate
 from components.training.reproducible import Windows, epoch_batches, step_seeds
 
@@ -177,3 +177,13 @@ def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
 
     assert len(list(tmp_path.iterdir())) == 2 * KEPT
     assert {path.stem for path in tmp_path.iterdir()} == {"checkpoint-10", "checkpoint-11"}
+
+
+def test_learning_lowers_the_loss_on_hard_labels_or_that_of_the_teacher_where_there_are_none() -> None:
+    def records(*losses: tuple[float, float]) -> list[dict[str, float]]:
+        return [{"loss_distillation": distillation, "loss_hard": hard} for distillation, hard in losses]
+
+    assert learnt(records((1.0, 2.0), (9.0, 1.9)))
+    assert not learnt(records((9.0, 2.0), (1.0, 2.0)))
+    assert learnt(records((9.0, 0.0), (8.0, 0.0)))
+    assert not learnt(records((9.0, 0.0), (9.5, 0.0)))
