@@ -14,6 +14,7 @@ import pytest
 from components.data.example import build_example_registry
 from components.settings import outermost_repository
 from flows.repeat import STEPS, all_steps
+from flows.run import Run
 
 ROOT = outermost_repository(Path(__file__).parent)
 SEEDS = range(5)
@@ -28,17 +29,20 @@ class Subject:
     recipe: Path
     overrides: tuple[str, ...] = ()
 
+    def run(self, *steps: str, overrides: Sequence[str] = (), seed: int) -> Run:
+        given = (*self.overrides, *overrides, f"student.seed={seed}")
+        return all_steps(self.recipe, given, f"study {self.recipe.stem} {seed}", steps=steps)
+
     def measured(self, *overrides: str, seed: int) -> Mapping[str, Any]:
         """Test metrics of teacher, baseline and student."""
-        given = (*self.overrides, *overrides, f"student.seed={seed}")
-        run = all_steps(self.recipe, given, f"study {self.recipe.stem} {seed}", steps=STEPS)
+        run = self.run(*STEPS, overrides=overrides, seed=seed)
         found: Mapping[str, Any] = run.artifacts()["evaluate"].read_json("metrics.json")
         return found
 
     def teacher(self, *overrides: str) -> Path:
         """Where the weights of the teacher lie that is trained with *overrides*."""
-        run = all_steps(self.recipe, (*self.overrides, *overrides), f"study {self.recipe.stem}", steps=STEPS[:3])
-        return run.artifacts()["teacher"].root / "model.safetensors"
+        run = self.run(*STEPS[: STEPS.index("teacher") + 1], overrides=overrides, seed=0)
+        return run.artifacts()["teacher"].root / "weights.safetensors"
 
     def accuracies(self, *overrides: str, arm: str = "student", seeds: Sequence[int] = SEEDS) -> list[float]:
         return [self.measured(*overrides, seed=seed)[arm]["accuracy"] for seed in seeds]
