@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 PIP_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
 FIND_LINKS = $(if $(PIP_FIND_LINKS),$(addprefix --find-links ,$(PIP_FIND_LINKS)))
 
-.PHONY: help setup run up down status example-data test test-fast lint types imports check bench studies soak lock clean
+.PHONY: help setup run demo up down status example-data test test-fast lint types imports check bench studies soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 run: setup example-data ## the main job on real data: from images to a champion
 	$(BIN)/potstill run
+
+demo: setup ## the whole story in a few minutes: champions, a damaged data version, a poor student, a rollback
+	$(BIN)/potstill demo
 
 example-data: setup ## build the example data registry under var/
 	$(BIN)/potstill example-data

@@ -150,6 +150,20 @@ def example_data(
     typer.echo(f"in {folder}")
 
 
+@app.command(rich_help_panel="Work")
+def demo() -> None:
+    """Tell the whole story on this machine, with real digits, flows and servers, in a few minutes.
+
+    A first champion, a better one on new data, a damaged data version, a poor student, a rollback, the lineage: each act
+    says how it ended and where to look. One that ends otherwise than the story fails the demo.
+
+    It has a folder of its own, var/demo, which the next demo replaces, and models of its own (recipes/demo.yaml).
+    """
+    from flows.demo import launch_demo
+
+    launch_demo()
+
+
 DeploymentsFile = Annotated[Path, typer.Option("--file", "-f", help="The file of deployments.", metavar="FILE")]
 
 

@@ -50,7 +50,10 @@ B. Efron, T. Hastie, I. Johnstone, R. Tibshirani: Least angle regression. Annals
 """
 _PATIENTS_IN_V1 = 320
 _LOCK_WAIT_SECONDS = 600.0
-_VERSIONS = (("v1", "2024-01-01T00:00:00+0000"), ("v2", "2024-02-01T00:00:00+0000"))
+_DATES = {"v1": "2024-01-01T00:00:00+0000", "v2": "2024-02-01T00:00:00+0000", "v3": "2024-03-01T00:00:00+0000"}
+_TAGS = ("v1", "v2")
+DAMAGED = "v3"
+"""Of the digits: the pictures of v2, but those that were new in it have lost their labels and are all called 0."""
 _AUTHOR = {"NAME": "Potstill", "EMAIL": "potstill@example.invalid"}
 
 
@@ -110,18 +113,40 @@ def _build(folder: Path, chosen: ExampleSet, say: Callable[[str], None]) -> list
     draft = folder.with_name(f".{folder.name}.{os.getpid()}-{os.urandom(4).hex()}.partial")
     draft.mkdir()
     _start_repository(draft, chosen)
-    for tag, date in _VERSIONS:
-        chosen.write(draft / chosen.path, tag)
-        _commit(draft, chosen, tag, date)
+    for tag in _TAGS:
+        _add(draft, chosen, tag)
     versions = _inspect(draft, chosen)
     shutil.rmtree(_scratch(draft), ignore_errors=True)
     draft.rename(folder)
     return versions
 
 
+def add_digits_version(folder: Path, tag: str) -> None:
+    """Commit v1, v2 or DAMAGED, in this order, to a registry of digits that grows; v1 starts it, in a new *folder*.
+
+    v1 and v2 are the commits of `build_example_registry`. Raises StoreError when the disk is full or read-only.
+    """
+    chosen = SETS["digits"]
+    try:
+        if tag == _TAGS[0]:
+            folder.mkdir(parents=True)
+            _start_repository(folder, chosen)
+        _add(folder, chosen, tag)
+    except OSError as error:
+        raise StoreError(refusal(error, folder) or f"{tag} cannot be written to {folder}: {error}") from error
+
+
+def _add(folder: Path, chosen: ExampleSet, tag: str) -> None:
+    chosen.write(folder / chosen.path, tag)
+    _commit(folder, chosen, tag)
+
+
 def _write_digits(folder: Path, tag: str) -> None:
     images, labels, num_in_v1 = _digits()
     num_rows = num_in_v1 if tag == "v1" else len(labels)
+    if tag == DAMAGED:
+        labels[num_in_v1:] = 0
+        _shard(folder, num_in_v1).unlink()
     _write_shards(folder, images[:num_rows], labels[:num_rows])
 
 
@@ -162,11 +187,16 @@ def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
 def _write_shards(folder: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
     from components.data.formats._hf_parquet import write_parquet_images
 
-    for shard, start in enumerate(range(0, len(images), _ROWS_PER_SHARD)):
-        path = folder / f"{PATH}-{shard:03d}.parquet"
+    for start in range(0, len(images), _ROWS_PER_SHARD):
+        path = _shard(folder, start)
         if not path.exists():
             rows = slice(start, start + _ROWS_PER_SHARD)
             write_parquet_images(path, images[rows], labels[rows], _CLASS_NAMES)
+
+
+def _shard(folder: Path, row: int) -> Path:
+    """The file that holds *row*."""
+    return folder / f"{PATH}-{row // _ROWS_PER_SHARD:03d}.parquet"
 
 
 def _start_repository(folder: Path, chosen: ExampleSet) -> None:
@@ -177,18 +207,18 @@ def _start_repository(folder: Path, chosen: ExampleSet) -> None:
     (folder / "README.md").write_text(chosen.readme, encoding="utf-8")
 
 
-def _commit(folder: Path, chosen: ExampleSet, tag: str, date: str) -> None:
+def _commit(folder: Path, chosen: ExampleSet, tag: str) -> None:
     _dvc(folder, "add", chosen.path)
     _dvc(folder, "push")
     _run(folder, "git", "add", "--all")
-    _run(folder, "git", "commit", "--quiet", "--no-verify", "--message", f"{chosen.title} {tag}", date=date)
+    _run(folder, "git", "commit", "--quiet", "--no-verify", "--message", f"{chosen.title} {tag}", date=_DATES[tag])
     _run(folder, "git", "tag", tag)
 
 
 def _inspect(folder: Path, chosen: ExampleSet) -> list[ExampleVersion]:
     """The versions at *folder*, their files in the remote hashed; DataDamagedError unless all is there."""
     problems, versions = [], []
-    for tag, _ in _VERSIONS:
+    for tag in _TAGS:
         try:
             commit = _run(folder, "git", "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}")
             record = yaml.safe_load(_run(folder, "git", "show", f"{commit}:{chosen.path}.dvc"))["outs"][0]
@@ -225,7 +255,7 @@ def _dvc(folder: Path, *arguments: str) -> None:
     _run(folder, sys.executable, "-m", "dvc", arguments[0], "--quiet", *arguments[1:])
 
 
-def _run(folder: Path, *command: str, date: str = _VERSIONS[0][1]) -> str:
+def _run(folder: Path, *command: str, date: str = _DATES["v1"]) -> str:
     try:
         result = subprocess.run(
             command, cwd=folder, env=_environment(folder, date), capture_output=True, text=True, check=False

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from components.data import example
-from components.data.example import PATH, build_example_registry
+from components.data.example import DAMAGED, PATH, add_digits_version, build_example_registry
 from components.data.formats.parquet import Params
 from components.data.versions import checkout, resolve
 from components.errors import DataDamagedError, StoreError
@@ -57,6 +57,21 @@ def test_v1_is_part_of_v2_and_both_are_balanced(built, tmp_path):
     assert np.bincount(two.labels).tolist() == [500] * 10
     assert one.class_names == tuple("0123456789")
     assert one.samples.shape == (3500, 1, 28, 28)
+
+
+def test_a_registry_that_grows_ends_with_a_damaged_version(built, tmp_path):
+    """v1 and v2 are the same commits; v3 has the pictures of v2, of which the new ones are all called 0."""
+    folder = tmp_path / "growing" / "digits"
+    for tag in ("v1", "v2", DAMAGED):
+        add_digits_version(folder, tag)
+    pictures, damaged = content(folder, DAMAGED, tmp_path)
+
+    assert [resolve(str(folder), PATH, tag, cache=tmp_path).commit for tag in ("v1", "v2")] == [
+        version.commit for version in build_example_registry(built)
+    ]
+    assert pictures == content(built, "v2", tmp_path)[0]
+    assert np.bincount(damaged.labels).tolist() == [350 + 1500] + [350] * 9
+    assert not damaged.labels[-1500:].any()
 
 
 def test_the_pictures_are_the_real_ones(built, tmp_path):
