@@ -42,6 +42,9 @@ RESULTS = {
     "export": "parity.json",
 }
 """The JSON file of each step whose numbers are its metrics."""
+PRODUCER_TAG, FINGERPRINT_TAG = "potstill.producer", "potstill.fingerprint"
+COST = "system/step_"
+"""How the metrics begin that say what a step's result had cost."""
 TRAINED = ("teacher", "baseline", "student")
 NO_METRICS = frozenset({"per_class", "labelled", "unlabelled", "confidence"})
 """Tables, which the files show better, and a parameter."""
@@ -79,14 +82,24 @@ def _code_digest(artifacts: Mapping[str, Artifact]) -> str:
     return hashlib.sha256(json.dumps(modules, sort_keys=True).encode()).hexdigest()
 
 
+def step_identity(step: str, key: str, digest: str) -> str:
+    """By which the run of a step's result is found in MLflow."""
+    return f"{step}-{key}-{digest}"
+
+
 def step_record(artifact: Artifact, lineage: Lineage, draw: Callable[[Path], None] | None = None) -> RunSpec:
     """The child run of one step's result."""
     manifest = artifact.manifest()
     start_ms = _start_ms(manifest)
     return RunSpec(
         name=artifact.kind,
-        identity=f"{artifact.kind}-{artifact.key}-{artifact.digest}",
-        tags={**lineage.tags, "potstill.producer": manifest.producer, "potstill.digest": artifact.digest},
+        identity=step_identity(artifact.kind, artifact.key, artifact.digest),
+        tags={
+            **lineage.tags,
+            PRODUCER_TAG: manifest.producer,
+            FINGERPRINT_TAG: json.dumps(dict(manifest.fingerprint), sort_keys=True),
+            "potstill.digest": artifact.digest,
+        },
         params=flatten(manifest.fields["params"]),
         metrics=(*_values(artifact, start_ms), *_course(artifact, start_ms), *_load(artifact, start_ms)),
         dataset=lineage.dataset,
@@ -207,7 +220,7 @@ def _values(artifact: Artifact, at_ms: int) -> list[MetricPoint]:
     tree = artifact.read_json(RESULTS[artifact.kind])
     prefix = "final/validation_" if artifact.kind in TRAINED else ""
     found = {f"{prefix}{name}": value for name, value in _numbers(tree).items()}
-    cost = {f"system/step_{name}": value for name, value in artifact.manifest().cost.items() if _is_number(value)}
+    cost = {f"{COST}{name}": value for name, value in artifact.manifest().cost.items() if _is_number(value)}
     return [MetricPoint(_metric_name(name), float(value), 0, at_ms) for name, value in {**found, **cost}.items()]
 
 

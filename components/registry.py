@@ -62,6 +62,8 @@ class RegisteredVersion:
     """By this very call."""
     created_at_ms: int = 0
     """By the registry's clock, since 1970."""
+    aliases: tuple[str, ...] = ()
+    """That stood on it when it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -488,6 +490,7 @@ def _registered(found: ModelVersion, *, created: bool = False) -> RegisteredVers
         tags=tags,
         created=created,
         created_at_ms=int(found.creation_timestamp or 0),
+        aliases=tuple(sorted(found.aliases)),
     )
 
 

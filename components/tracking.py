@@ -25,6 +25,7 @@ from components.errors import BadInputError, PotstillError, ServerError, StoreEr
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 Item = TypeVar("Item")
 
@@ -194,6 +195,52 @@ def project_child(tracking_uri: str, experiment: str, parent_run_id: str, child:
         return _Projection(mlflow_client, experiment_id).project(
             child, {PARENT_TAG: parent_run_id, STEP_TAG: child.name}
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRun:
+    """What a run that was logged completely says."""
+
+    run_id: str
+    experiment_id: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    """The last value of each."""
+
+
+def find_run(tracking_uri: str, tags: Mapping[str, str], *, experiment_id: str = "") -> LoggedRun | None:
+    """The first complete run with these *tags*, in any experiment without *experiment_id*; None where there is none.
+
+    Raises ServerError.
+    """
+    if any("'" in value for value in tags.values()):
+        return None
+    with vendor_errors(tracking_uri):
+        mlflow_client = client(tracking_uri)
+        ids = (
+            [experiment_id] if experiment_id else [found.experiment_id for found in mlflow_client.search_experiments()]
+        )
+        wanted = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
+        wanted += f" and tags.`{COMPLETE_TAG}` != ''"
+        runs = mlflow_client.search_runs(ids, wanted, order_by=["attributes.start_time ASC"], max_results=1)
+        return _logged(runs[0]) if runs else None
+
+
+def get_run(tracking_uri: str, run_id: str) -> LoggedRun | None:
+    """The run of that id; None where there is none. Raises ServerError."""
+    from mlflow.exceptions import MlflowException
+
+    with vendor_errors(tracking_uri):
+        try:
+            return _logged(client(tracking_uri).get_run(run_id))
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return None
+
+
+def _logged(run: Run) -> LoggedRun:
+    return LoggedRun(run.info.run_id, str(run.info.experiment_id), dict(run.data.tags), dict(run.data.metrics))
 
 
 def add_to_totals(

@@ -231,7 +231,9 @@ def history(
     show_history(place_of(params, set_ or ()), as_json=as_json)
 
 
-Version = Annotated[str, typer.Argument(help="A number, or champion, previous, challenger.")]
+Version = Annotated[
+    str, typer.Argument(help="A number, champion, previous or challenger, or a run's name or id.", metavar="VERSION")
+]
 
 
 @app.command(rich_help_panel="Registry")
@@ -240,12 +242,15 @@ def lineage(
     params: ParamsFile = DEFAULT_PARAMS,
     set_: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    html: Annotated[
+        Optional[Path], typer.Option("--html", metavar="FILE", help="Draw it as a page of its own, too.")
+    ] = None,
 ) -> None:
     """Say what exactly made a model: data, code, parameters, every result, the decision, and what it cost."""
     from flows.lineage_commands import show_lineage
     from flows.promotion_commands import place_of
 
-    show_lineage(place_of(params, set_ or ()), version, as_json=as_json)
+    show_lineage(place_of(params, set_ or ()), version, as_json=as_json, html=html)
 
 
 @app.command(rich_help_panel="Registry")
@@ -257,7 +262,7 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Say what differs between two versions: data, code, parameters, results, metrics, and where they disagree."""
-    from flows.lineage_commands import show_difference
+    from flows.difference import show_difference
     from flows.promotion_commands import place_of
 
     show_difference(place_of(params, set_ or ()), first, second, as_json=as_json)
@@ -269,17 +274,20 @@ def reproduce(
     params: ParamsFile = DEFAULT_PARAMS,
     set_: Overrides = None,
     threads: Annotated[
-        Optional[int], typer.Option("--threads", min=1, help="Of torch; other numbers, other bits.")
+        Optional[int],
+        typer.Option("--threads", min=1, help="Of torch: other numbers, other bits. As many as made it, if left out."),
     ] = None,
-    tolerance: Annotated[float, typer.Option("--tolerance", min=0, help="Largest difference of a metric.")] = 0.02,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0, help="Largest difference of a metric, relative where it exceeds 1.")
+    ] = 0.02,
 ) -> None:
     """Make a model again from its commits of code and data, without the cache, and compare digests and metrics.
 
     Exit code 0 where all digests are equal, or every metric is within the tolerance; else 1.
     """
-    from flows.lineage_commands import print_reproduction
-    from flows.lineage_commands import reproduce as make_again
     from flows.promotion_commands import place_of
+    from flows.reproduction import print_reproduction
+    from flows.reproduction import reproduce as make_again
 
     found = make_again(place_of(params, set_ or ()), version, threads=threads, say=typer.echo)
     raise typer.Exit(print_reproduction(found, tolerance))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +22,7 @@ from components.promotion.journal import Change, Journal, Kind
 from components.promotion.smoke import smoke_test
 from components.promotion.transaction import CHALLENGER, Standing, change_champion, standing
 from components.registry import RegisteredVersion
-from flows.run import Run
+from flows.run import Run, who
 from flows.tasks import Versions, submit
 
 SEEDS = "seeds"
@@ -100,11 +98,6 @@ def promote(run: Run, judged: Judged) -> None:
 def promote_by_force(run: Run, judged: Judged, reason: str) -> None:
     """The same whatever the gate said, with a person's reason."""
     submit(run, "promote", _promote, judged, "force", reason, after=["gate"])
-
-
-def who() -> str:
-    """The person or service that runs this."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def journal_of(run: Run) -> Journal:

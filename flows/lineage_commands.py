@@ -1,86 +1,113 @@
-"""`potstill lineage`, `diff` and `reproduce`: what exactly made a model, and whether it can be had again."""
+"""`potstill lineage`: what exactly made a model, on the terminal, as JSON and as a page with a drawing."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import tempfile
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
-from components import registry
-from components.ancestry import Ancestry, ancestry_of, changed
+from components import registry, tracking
+from components.ancestry import Ancestor, Ancestry, ancestry_of
 from components.artifacts.store import Store
-from components.errors import BadInputError, PotstillError
+from components.errors import BadInputError
 from components.promotion.transaction import CHALLENGER, CHAMPION, PREVIOUS
 from components.settings import Settings
+from flows.console import duration, saved_text
 from flows.promotion_commands import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rich.table import Table
     from rich.tree import Tree
 
+    from components.promotion.journal import Line
     from components.registry import RegisteredVersion
+    from components.report.chain import Card
 
 SHORT = 12
-COMPARED = ("data", "teacher", "soft_targets", "student", "evaluate")
-"""Steps whose results a reproduction compares; what was measured of time and place is outside their digests."""
-PATHS = frozenset({"repository", "file", "folder"})
-"""Parameters that may say where something lies on this machine."""
-REMAKE = """\
-import json, sys
-from pathlib import Path
-from flows.run import open_run
-from components.steps.pipeline import ORDER
-run = open_run(Path("params.yaml"), (), name="reproduction")
-for name in ORDER:
-    if name != "export":
-        run.step(name)
-artifacts = run.artifacts()
-found = {name: artifact.digest for name, artifact in artifacts.items()}
-print(json.dumps({"digests": found, "metrics": artifacts["evaluate"].read_json("metrics.json")["student"]}))
-"""
+TITLES = {
+    "data": "data",
+    "validate": "validation",
+    "teacher": "teacher",
+    "fold_teachers": "teachers of folds",
+    "soft_targets": "soft targets",
+    "student": "student",
+    "evaluate": "evaluation",
+}
 
 
 def version_of(place: Place, named: str) -> RegisteredVersion:
-    """A version by its number or alias (champion, previous, challenger); BadInputError where there is none."""
+    """A version by its number or alias, or by the run that made it; BadInputError where there is none."""
     if named.isdigit():
         found = registry.get_version(place.tracking_uri, place.model, named)
     else:
-        found = registry.current(place.tracking_uri, place.model, named)
+        found = registry.current(place.tracking_uri, place.model, named) or _of_run(place, named)
     if found is None:
         raise BadInputError(
-            f"{place.model!r} has no version {named!r}; a number, or one of {CHAMPION}, {PREVIOUS}, {CHALLENGER} if it stands"
+            f"{place.model!r} has no version {named!r}; a number, one of {CHAMPION}, {PREVIOUS}, {CHALLENGER} if it stands, "
+            "or the name or id of a run in Prefect or MLflow"
         )
     return found
 
 
+def _of_run(place: Place, named: str) -> RegisteredVersion | None:
+    """What a run came to, by the name or id that Prefect gave it or the id that MLflow did."""
+    asked = ({"flow_run.name": named}, {"flow_run.id": named})
+    run = tracking.get_run(place.tracking_uri, named) or next(
+        filter(None, (tracking.find_run(place.tracking_uri, tags) for tags in asked)), None
+    )
+    digest = run.tags.get("student.digest", "") if run else ""
+    found = registry.find_version(place.tracking_uri, place.model, digest) if digest else None
+    return registry.get_version(place.tracking_uri, place.model, found.version) if found else None
+
+
 def lineage_of(place: Place, named: str) -> Ancestry:
+    """Everything that is known of how that version came about."""
     version = version_of(place, named)
-    return ancestry_of(version, Store(Settings()), place.journal.lines(place.model))
+    return ancestry_of(version, Store(Settings()), place.journal.lines(place.model), place.tracking_uri)
 
 
-def show_lineage(place: Place, named: str, *, as_json: bool) -> None:
-    """Print the whole chain, as a tree or as JSON."""
+def show_lineage(place: Place, named: str, *, as_json: bool, html: Path | None) -> None:
+    """Print the whole chain, as a tree or as JSON; with *html*, draw it there too."""
     from rich.console import Console
 
     found = lineage_of(place, named)
+    if html is not None:
+        write_page(html, found)
     if as_json:
         print(json.dumps(found.as_json(), indent=2, sort_keys=True))  # noqa: T201 (for programs)
         return
     console = Console()
     console.print(lineage_tree(found))
-    spared = f", of which its run found {found.found_seconds:.1f} s done" if found.found_seconds else ""
-    console.print(f"all of it took {found.seconds:.1f} s{spared}", highlight=False)
+    console.print(cost_in_words(found), highlight=False)
+    if html is not None:
+        console.print(f"drawn in {html}", highlight=False, soft_wrap=True)
+
+
+def write_page(file: Path, found: Ancestry) -> None:
+    """BadInputError where *file* cannot be written."""
+    from components.report.chain import page
+
+    text = page(
+        title_of(found),
+        f"{run_in_words(found)}; {cost_in_words(found)}",
+        list(cards(found)),
+        reasons=_reasons(found),
+        made_with=dict(made_with(found)),
+        parameters=yaml.safe_dump(dict(found.parameters), sort_keys=False),
+    )
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInputError(f"--html {file} cannot be written: {error.strerror}") from error
+
+
+def _reasons(found: Ancestry) -> Sequence[Mapping[str, object]]:
+    """Those that first made it champion; none for one that never was."""
+    own = (line.decision for line in found.lines if line.decision and line.version == found.version.version)
+    return next(own, {}).get("reasons", ())
 
 
 def lineage_tree(found: Ancestry) -> Tree:
@@ -88,254 +115,161 @@ def lineage_tree(found: Ancestry) -> Tree:
     from rich.text import Text
     from rich.tree import Tree
 
-    root = Tree(Text(f"{found.version.name} version {found.version.version}", style="bold"), guide_style="dim")
-    for title, rows in _branches(found):
-        branch = root.add(Text(title, style="cyan"))
-        for row in rows:
+    root = Tree(Text(title_of(found), style="bold"), guide_style="dim")
+    root.add(Text(f"digest {found.version.digest[:SHORT]}"))
+    for card in reversed([card for card in cards(found) if card.name != "version"]):
+        branch = root.add(Text(card.title, style="cyan"))
+        rows = [*card.facts, *([_names_in_short(card)] if card.names else []), card.cost]
+        for row in filter(None, rows):
             branch.add(Text(row))
+    made = root.add(Text("made with", style="cyan"))
+    for name, value in made_with(found):
+        made.add(Text(f"{name}: {_shortened(value)}"))
     return root
 
 
-def _branches(found: Ancestry) -> Iterator[tuple[str, Sequence[str]]]:
-    yield "decided", [_told(line) for line in found.lines] or ["never champion"]
-    deployment = found.tag("flow_run.deployment")
-    by = f"scheduled by {deployment}" if deployment else "started by hand"
-    yield "run", [f"{found.tag('flow_run.name')} ({found.tag('flow_run.id') or 'without Prefect'}), {by}"]
-    for each in reversed(found.ancestors):
-        seconds = "no longer in the store" if each.seconds is None else f"{each.seconds:.1f} s, made by {each.producer}"
-        details = [f"digest {each.digest[:SHORT]}  key {each.key[:SHORT]}", seconds]
-        if each.step == "data":
-            details += [f"{found.tag('data.repository')} {found.tag('data.path')}", f"revision {found.tag('data.revision')}, "
-                        f"commit {found.tag('data.commit')[:SHORT]}, content {found.tag('data.md5')}"]  # fmt: skip
-        yield each.step.replace("_", " "), details
-    dirty = " with uncommitted changes" if found.tag("code.dirty") == "true" else ""
-    yield "code", [f"commit {found.tag('code.commit')[:SHORT]}{dirty}, digest {found.tag('code.digest')[:SHORT]}"]
-    yield "parameters", [f"sha256 {found.tag('params.sha256')[:SHORT]}"]
-    yield "packages", [f"constraints.txt sha256 {found.tag('lock.sha256')[:SHORT] or 'unknown'}"]
+def _names_in_short(card: Card) -> str:
+    return "  ".join(f"{label} {value[:SHORT]}" for label, value in card.names.items())
 
 
-def _told(line: Any) -> str:
-    return f"{line.at[:16].replace('T', ' ')} UTC  {line.kind}: {line.previous_version or '–'} → {line.version} by {line.who}"
+def _shortened(value: str) -> str:
+    """Digests as far as people compare them."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b", r"\1", value)
 
 
-def show_difference(place: Place, first: str, second: str, *, as_json: bool) -> None:
-    """What differs between two versions: data, code, parameters, results, and how often they disagree."""
-    from rich.console import Console
-
-    found = difference(place, first, second)
-    if as_json:
-        print(json.dumps(found, indent=2, sort_keys=True))  # noqa: T201 (for programs)
-        return
-    Console().print(difference_table(found, first, second))
+def title_of(found: Ancestry) -> str:
+    stands = f", {' and '.join(found.version.aliases)}" if found.version.aliases else ""
+    return f"{found.version.name} version {found.version.version}{stands}"
 
 
-def difference(place: Place, first: str, second: str) -> dict[str, dict[str, tuple[Any, Any]]]:
-    """Chapter -> name -> both values; chapters without a difference are empty."""
-    ours, theirs = lineage_of(place, first), lineage_of(place, second)
-    tags = {each: (ours.tag(each), theirs.tag(each)) for each in sorted({*ours.version.tags, *theirs.version.tags})}
-    parameters = (registry.parameters_of(each.version.uri, place.tracking_uri) for each in (ours, theirs))
-    chapters = ("data", "code", "lock")
-    found = {
-        chapter: {name: pair for name, pair in tags.items() if name.startswith(f"{chapter}.") and pair[0] != pair[1]}
-        for chapter in chapters
-    }
-    results = {f"{name}.digest": tags.get(f"{name}.digest", ("", "")) for name in COMPARED}
+def cost_in_words(found: Ancestry) -> str:
+    """What all of it took, and what the run that registered it was spared."""
+    unknown = [TITLES[each.step] for each in found.ancestors if each.seconds is None]
+    but = f" (not known: {', '.join(unknown)})" if unknown else ""
+    spared = f", of which its run found {duration(found.found_seconds)} done" if found.found_seconds else ""
+    cache = f". {saved_text(found.saved)}" if found.saved else ""
+    return f"all of it took {duration(found.seconds)}{but}{spared}{cache}"
+
+
+def run_in_words(found: Ancestry) -> str:
+    """Which run registered it, and who or what started that."""
+    trigger, deployment, who = (found.tag(f"flow_run.{name}") for name in ("trigger", "deployment", "who"))
+    by = f"by {trigger}" if trigger else "from a deployment" if deployment else "by hand"
+    of = f" of deployment {deployment}" if deployment else ""
+    return f"{found.tag('flow_run.name') or 'unknown run'}, started {by}{of}{f' as {who}' if who else ''}"
+
+
+def made_with(found: Ancestry) -> Iterator[tuple[str, str]]:
+    """Label -> value of what is no step: run, code, parameters, packages, machine."""
+    yield "run", run_in_words(found)
+    if found.tag("flow_run.id"):
+        yield "run in Prefect", found.tag("flow_run.id")
+    dirty = " with uncommitted changes" if found.tag(registry.DIRTY_TAG) == "true" else ""
+    yield "code", f"commit {found.tag('code.commit') or 'unknown'}{dirty}"
+    yield "digest of the code", found.tag("code.digest")
+    yield "digest of the parameters", found.tag("params.sha256")
+    yield "digest of constraints.txt", found.tag("lock.sha256") or "unknown"
+    student = found.ancestor("student")
+    if student and student.fingerprint:
+        yield "machine and builds", ", ".join(f"{name} {value}" for name, value in student.fingerprint.items())
+
+
+def cards(found: Ancestry) -> Iterator[Card]:
+    """From the data to the version; the decision before the version that it is about."""
+    from components.report.chain import Card
+
+    facts = _facts(found)
+    for each in found.ancestors:
+        names = {"digest": each.digest, "key": each.key}
+        yield Card(each.step, TITLES[each.step], facts[each.step], names, _cost(found, each), found.was_found(each))
+    yield Card("decision", "decision", tuple(_decided(found)), {})
+    version = found.version
+    yield Card("version", f"{version.name} version {version.version}", (_stands(found),), {"digest": version.digest})
+
+
+def _stands(found: Ancestry) -> str:
+    return f"stands as {', '.join(found.version.aliases)}" if found.version.aliases else "no alias stands on it"
+
+
+def _cost(found: Ancestry, each: Ancestor) -> str:
+    took = "" if each.seconds is None else f"{duration(each.seconds)}, "
+    how = "found: made" if found.was_found(each) else "made"
+    by = f"{how} by {each.producer}" if each.producer else "nobody knows what it cost"
+    return f"{took}{by}{'' if each.stored else '; not in this store'}"
+
+
+def _decided(found: Ancestry) -> Iterator[str]:
+    if found.decision:
+        yield found.decision
+    yield from map(_told, found.lines)
+    if not found.lines:
+        yield "no change of champion in the journal of this place"
+
+
+def _told(line: Line) -> str:
+    moved = f"{line.previous_version or '–'} → {line.version}"
+    why = f": {line.reason}" if line.reason else ""
+    return f"{line.at[:16].replace('T', ' ')} UTC  {line.kind} {moved} by {line.who}{why}"
+
+
+def _facts(found: Ancestry) -> Mapping[str, tuple[str, ...]]:
+    """Step -> what people want to know of its result; what MLflow was not told is left out."""
+    params, metric = found.parameters, found.parameters["gate"]["metric"]
     return {
-        **found,
-        "parameters": changed(*parameters),
-        "results": {name: pair for name, pair in results.items() if pair[0] != pair[1]},
-        "predictions": _predictions(ours, theirs),
+        "data": (
+            f"{found.tag('data.path')} at {found.tag('data.revision')} of {found.tag('data.repository')}",
+            f"commit {found.tag('data.commit')[:SHORT]}, content {found.tag('data.md5')[:SHORT]}",
+            *_told_of(found, "data", {"num_samples": "samples"}),
+        ),
+        "validate": tuple(_told_of(found, "validate", {"num_rows": "rows", "num_checks": "checks passed"})),
+        "teacher": (*_teacher(found), *_score(found, "teacher", metric)),
+        "fold_teachers": (f"{params['teacher']['folds']} folds",),
+        "soft_targets": tuple(
+            _told_of(found, "soft_targets", {"live/kl.T1.mean_kl": "nats from the live teacher at T 1"})
+        ),
+        "student": (
+            f"{params['student']['model']['name']}, objective {params['student']['objective']['name']}, "
+            f"seed {params['student']['seed']}",
+            *_score(found, "student", metric),
+        ),
+        "evaluate": tuple(_measured(found, metric)),
     }
 
 
-def _predictions(ours: Ancestry, theirs: Ancestry) -> dict[str, tuple[Any, Any]]:
-    """Metrics of both as `evaluate` measured them, and the test samples on which their predictions differ."""
-    import numpy as np
-
-    store = Store(Settings())
-    keys = [each.tag("evaluate.key") for each in (ours, theirs)]
-    evaluations = [store.find("evaluate", key) if key else None for key in keys]
-    if evaluations[0] is None or evaluations[1] is None:
-        return {"evaluation": tuple("in the store" if each else "not in the store" for each in evaluations)}  # type: ignore[dict-item]
-    measured = [each.read_json("metrics.json") for each in evaluations if each]
-    names = [name for name, value in measured[0]["student"].items() if isinstance(value, float)]
-    found: dict[str, tuple[Any, Any]] = {
-        name: (measured[0]["student"][name], measured[1]["student"].get(name)) for name in names
-    }
-    if measured[0]["holdout"]["digest"] != measured[1]["holdout"]["digest"]:
-        return {**found, "holdout": tuple(each["holdout"]["digest"][:SHORT] for each in measured)}
-    outputs = [np.load(each.file("logits_student.npy"), allow_pickle=False) for each in evaluations if each]
-    labels, rows = (np.load(evaluations[0].file(name), allow_pickle=False) for name in ("labels.npy", "test_rows.npy"))
-    if labels.dtype.kind == "f":
-        distance = float(np.abs(outputs[0] - outputs[1]).mean())
-        return {**found, f"mean distance of predictions, of {len(rows)}": (distance, "")}
-    apart = np.flatnonzero(outputs[0].argmax(1) != outputs[1].argmax(1))
-    shown = ", ".join(map(str, rows[apart][:10])) + (" …" if len(apart) > 10 else "")
-    return {**found, f"different predictions, of {len(rows)}": (len(apart), f"rows {shown}" if len(apart) else "none")}
+def _told_of(found: Ancestry, step: str, wanted: Mapping[str, str]) -> Iterator[str]:
+    metrics = _metrics(found, step)
+    told = [f"{_figure(metrics[name])} {what}" for name, what in wanted.items() if name in metrics]
+    if told:
+        yield ", ".join(told)
 
 
-def difference_table(found: Mapping[str, Mapping[str, tuple[Any, Any]]], first: str, second: str) -> Table:
-    """A row a difference."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("", no_wrap=True)
-    table.add_column(first, overflow="fold")
-    table.add_column(second, overflow="fold")
-    for chapter, rows in found.items():
-        table.add_row(f"[bold]{chapter}[/]", *(() if rows else ("the same",)))
-        for name, pair in rows.items():
-            table.add_row(f"  {name}", *map(_short, pair))
-    return table
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value.is_integer() else f"{value:.2g}"
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.5g}"
-    text = str(value)
-    return text[:SHORT] if len(text) in (32, 40, 64) else text
+def _metrics(found: Ancestry, step: str) -> Mapping[str, float]:
+    each = found.ancestor(step)
+    return each.metrics if each else {}
 
 
-@dataclass(frozen=True, slots=True)
-class Reproduction:
-    """What making a version again came to."""
-
-    digests: Mapping[str, tuple[str, str]]
-    """Step -> as registered, as made again."""
-    metrics: Mapping[str, tuple[float, float]]
-    """Of the student, likewise; empty where the registered ones are not in the store."""
-    same_fingerprint: bool
-
-    @property
-    def equal(self) -> bool:
-        return all(ours == theirs for ours, theirs in self.digests.values())
-
-    def within(self, tolerance: float) -> bool:
-        return all(abs(ours - theirs) <= tolerance for ours, theirs in self.metrics.values())
+def _teacher(found: Ancestry) -> Iterator[str]:
+    source, model = found.parameters["teacher"]["source"], found.parameters["teacher"]["model"]
+    yield f"{model['name']}, trained here" if source["kind"] == "train" else f"from {source['kind']}"
+    yield from json.loads(found.tag("teacher.uris") or "[]")
+    if found.teacher:
+        yield f"{found.teacher.name} version {found.teacher.version}"
 
 
-def reproduce(place: Place, named: str, *, threads: int | None, say: Callable[[str], None]) -> Reproduction:
-    """Make a version again from its commits of code and data, in a scratch place and without the cache.
-
-    Raises BadInputError where its code is not in this repository or was not committed, and PotstillError with the last
-    lines of what was said where a step fails.
-    """
-    found = lineage_of(place, named)
-    if found.tag("code.dirty") == "true":
-        raise BadInputError(
-            f"{place.model} version {found.version.version} was made by uncommitted code: it cannot be had again"
-        )
-    params = dict(registry.parameters_of(found.version.uri, place.tracking_uri))
-    params["data"] = {**params["data"], "revision": found.tag("data.commit")}
-    say(
-        f"code {found.tag('code.commit')[:SHORT]}, data {found.tag('data.commit')[:SHORT]}: made again without the cache"
-    )
-    with _worktree(found.tag("code.commit")) as folder:
-        (folder / "params.yaml").write_text(yaml.safe_dump(_rooted(params), sort_keys=False), encoding="utf-8")
-        made = _made_again(folder, place.tracking_uri, threads)
-    return _compared(found, made)
+def _score(found: Ancestry, step: str, metric: str) -> Iterator[str]:
+    value = _metrics(found, step).get(f"final/validation_{metric}")
+    if value is not None:
+        yield f"validation {metric} {value:.4f}"
 
 
-def _rooted(tree: Any) -> Any:
-    """With every local path as it is found from here, since the scratch place lies elsewhere."""
-    from components.settings import find_local
-
-    if isinstance(tree, list):
-        return [_rooted(value) for value in tree]
-    if not isinstance(tree, Mapping):
-        return tree
-    local = {name: find_local(value) for name, value in tree.items() if name in PATHS and isinstance(value, str)}
-    return {name: str(local[name].resolve()) if local.get(name) else _rooted(value) for name, value in tree.items()}  # type: ignore[union-attr]
-
-
-@contextmanager
-def _worktree(commit: str) -> Iterator[Path]:
-    """The code at *commit*, in a folder that goes away again."""
-    root = Path(__file__).resolve().parents[1]
-    with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
-        folder = Path(scratch) / "code"
-        done = subprocess.run(
-            ["git", "-C", str(root), "worktree", "add", "--detach", str(folder), commit],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            why = done.stderr.strip().splitlines()[-1]
-            raise BadInputError(
-                f"the code of commit {commit[:SHORT]} is not to be had from {root}: {why}; fetch it first"
-            )
-        try:
-            yield folder
-        finally:
-            subprocess.run(
-                ["git", "-C", str(root), "worktree", "remove", "--force", str(folder)], capture_output=True, check=False
-            )
-
-
-def _made_again(folder: Path, tracking_uri: str, threads: int | None) -> Mapping[str, Any]:
-    """MLflow is there for a teacher that comes from it; nothing is logged."""
-    settings = Settings()
-    kept = {name: value for name, value in os.environ.items() if name != "POTSTILL_STORE"}
-    environment = {
-        **kept,
-        "PYTHONPATH": str(folder),
-        "POTSTILL_VAR_DIR": str(folder / "var"),
-        "MLFLOW_TRACKING_URI": tracking_uri,
-        **({"POTSTILL_NUM_THREADS": str(threads)} if threads else {}),
-    }
-    if settings.data_cache.exists():  # what was fetched once is verified again, not fetched again
-        (folder / "var" / "cache").mkdir(parents=True)
-        (folder / "var" / "cache" / "data").symlink_to(settings.data_cache.absolute())
-    done = subprocess.run(
-        [sys.executable, "-c", REMAKE], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise PotstillError("making it again failed: " + " / ".join(done.stderr.strip().splitlines()[-2:]))
-    made: Mapping[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return made
-
-
-def _compared(found: Ancestry, made: Mapping[str, Any]) -> Reproduction:
-    from components.artifacts.fingerprint import fingerprint
-
-    digests = {
-        step: (found.tag(f"{step}.digest"), made["digests"][step]) for step in COMPARED if found.tag(f"{step}.digest")
-    }
-    student = next((each.manifest for each in found.ancestors if each.step == "student"), None)
-    evaluation = Store(Settings()).find("evaluate", found.tag("evaluate.key")) if found.tag("evaluate.key") else None
-    before = evaluation.read_json("metrics.json")["student"] if evaluation else {}
-    metrics = {name: (before[name], made["metrics"][name]) for name in before if isinstance(before[name], float)}
-    same = bool(student and dict(student.fingerprint) == dict(fingerprint(Settings())))
-    return Reproduction(digests, metrics, same)
-
-
-def print_reproduction(found: Reproduction, tolerance: float) -> int:
-    """A row a result; exit code 0 where all is equal or within *tolerance*, else 1."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", "registered", "made again", "", box=None, pad_edge=False, header_style="bold")
-    for step, (ours, theirs) in found.digests.items():
-        table.add_row(
-            step, ours[:SHORT], theirs[:SHORT], "[green]equal[/]" if ours == theirs else "[yellow]other bits[/]"
-        )
-    for name, (before, after) in {} if found.equal else found.metrics.items():
-        near = abs(before - after) <= tolerance
-        table.add_row(name, f"{before:.6g}", f"{after:.6g}", f"[{'green' if near else 'red'}]{after - before:+.2g}[/]")
-    console = Console()
-    console.print(table)
-    console.print(f"[bold]{_verdict(found, tolerance)}[/]", highlight=False)
-    return 0 if found.equal or (found.metrics and found.within(tolerance)) else 1
-
-
-def _verdict(found: Reproduction, tolerance: float) -> str:
-    if found.equal:
-        return "reproduced: every digest is equal"
-    elsewhere = "on another machine, build or number of threads"
-    where = "on this machine and build, which made it" if found.same_fingerprint else elsewhere
-    if not found.metrics:
-        return f"other bits {where}, and the registered metrics are not in the store: nothing to compare with"
-    if found.within(tolerance):
-        return f"reproduced within {tolerance:g}: other bits {where}, every metric within the tolerance"
-    return f"NOT reproduced: other bits {where}, and a metric differs by more than {tolerance:g}"
+def _measured(found: Ancestry, metric: str) -> Iterator[str]:
+    metrics = _metrics(found, "evaluate")
+    arms = {"student": "student", "teacher": "teacher", "baseline": "hard labels alone"}
+    told = [f"{title} {metrics[f'{arm}/{metric}']:.4f}" for arm, title in arms.items() if f"{arm}/{metric}" in metrics]
+    if told:
+        yield f"{metric} on {metrics.get('holdout/num_rows', 0):,.0f} test samples"
+        yield from told

@@ -99,7 +99,7 @@ def roll_back(place: Place, to: str | None, reason: str) -> Line:
     The one before the present champion without *to*. BadInputError for one that never was champion.
     """
     from components.promotion.smoke import smoke_test
-    from flows.gate_tasks import who
+    from flows.run import who
 
     stand = standing(place.journal, place.tracking_uri, place.model, say=_say)
     earlier = _earlier(place, stand.champion, to)
@@ -144,7 +144,7 @@ def _confirmed(place: Place, line: Line) -> RegisteredVersion:
 
 def mend(place: Place, how: str, reason: str) -> Line:
     """Adopt or restore a drifted alias."""
-    from flows.gate_tasks import who
+    from flows.run import who
 
     change = {"adopt": adopt, "restore": restore}[how]
     return change(place.journal, place.tracking_uri, place.model, who=who(), reason=reason, say=_say)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -91,6 +93,11 @@ def open_run(params_file: Path, overrides: Sequence[str], *, name: str) -> Run:
         progress=PROGRESS.get() or NoProgress(),
         name=name,
     )
+
+
+def who() -> str:
+    """The person or service that runs this."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def params_digest(params: Params) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from prefect import runtime, task
+from prefect import get_client, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -37,6 +40,8 @@ from flows.run import Run
 from flows.servers import running_tracking_uri
 
 AS_CONFIGURED = "as-configured"
+TEACHER_URIS_TAG = "teacher.uris"
+"""JSON list of the registered models that taught, each pinned to a version."""
 # OpenMP keeps a team of threads for every thread that has ever computed, and two teams on the same cores hinder each
 # other: training took a quarter longer when each task had a thread of its own.
 ONE_THREAD: Any = ThreadPoolTaskRunner(max_workers=1)
@@ -230,11 +235,31 @@ def lineage_of(run: Run) -> records.Lineage:
         "flow_run.id": str(runtime.flow_run.id or ""),
         "flow_run.name": run.name,
         "flow_run.deployment": str(runtime.deployment.name or ""),
+        "flow_run.trigger": _trigger(str(runtime.flow_run.root_flow_run_id or "")),
+        "flow_run.who": runs.who(),
         "lock.sha256": runs.lock_digest(),
+        **_pinned_teachers(run),
     }
     notes = run.outcomes["data"].notes
     artifacts = {name: outcome.artifact for name, outcome in run.shown().items()}
     return records.lineage_of(artifacts, notes, facts, data_name=run.params.data.path)
+
+
+def _pinned_teachers(run: Run) -> dict[str, str]:
+    """What the aliases in params.teacher stood for, in their order: they may stand elsewhere tomorrow."""
+    notes = run.outcomes["teacher"].notes if "teacher" in run.outcomes else {}
+    uris = [found["teacher_uri"] for found in notes.get("members", [notes]) if "teacher_uri" in found]
+    return {TEACHER_URIS_TAG: json.dumps(uris)} if uris else {}
+
+
+@cache
+def _trigger(flow_run_id: str) -> str:
+    """What made Prefect create the run: 'schedule ...' or 'automation ...'; '' where a person or a program did."""
+    if not flow_run_id:
+        return ""
+    with get_client(sync_client=True) as client:
+        creator = client.read_flow_run(UUID(flow_run_id)).created_by
+    return f"{(creator.type or '').lower()} {creator.display_value}".strip() if creator else ""
 
 
 def _locks(run: Run) -> Path:

@@ -15,6 +15,7 @@ from components.report.findings import find
 from components.report.style import ARMS
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from matplotlib.figure import Figure
 
     from components.params import SoftTargetParams
@@ -129,33 +130,41 @@ def _pictures(report: ReportData, rows: Sequence[int]) -> list[Any]:
     return [np.asarray(samples[row]) if is_picture(samples.shape[1:]) else None for row in rows]
 
 
-def _html(report: ReportData, drawn: Mapping[str, Figure], examples: Mapping[str, Figure]) -> str:
+def environment() -> Environment:
+    """Of the templates beside this file; a name that is not given is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html").render(
-        title=_title(report),
-        subtitle=_subtitle(report),
-        decision=_decision(report.decision),
-        table=table.final_table(report),
-        finding=find(report.metrics, report.workload),
-        sections=list(_sections(report, drawn, examples)),
-        per_class=report.metrics.get("per_class", ()),
-        arms=ARMS,
-        soft_targets=_soft_targets(report),
-        lineage=list(_lineage(report).items()),
-        links=_links(report.links),
-        is_code=_is_code,
-        steps=report.steps,
-        total=_total(report.steps),
-        percent=table.percent,
-        duration=table.duration,
+
+
+def _html(report: ReportData, drawn: Mapping[str, Figure], examples: Mapping[str, Figure]) -> str:
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            title=_title(report),
+            subtitle=_subtitle(report),
+            decision=_decision(report.decision),
+            table=table.final_table(report),
+            finding=find(report.metrics, report.workload),
+            sections=list(_sections(report, drawn, examples)),
+            per_class=report.metrics.get("per_class", ()),
+            arms=ARMS,
+            soft_targets=_soft_targets(report),
+            lineage=list(_lineage(report).items()),
+            links=_links(report.links),
+            is_code=_is_code,
+            steps=report.steps,
+            total=_total(report.steps),
+            percent=table.percent,
+            duration=table.duration,
+        )
     )
 
 

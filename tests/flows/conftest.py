@@ -318,7 +318,12 @@ def servers(tmp_path_factory) -> Iterator[dict[str, str]]:
 @pytest.fixture
 def world(tmp_path, small_data) -> World:
     """A fresh copy of the code with an empty var/."""
+    return make_world(tmp_path, small_data)
+
+
+def make_world(root: Path, data: Path) -> World:
+    """The code and the small parameters in *root*, which may be there, with nothing under var/."""
     for name in ("components", "flows"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "params.yaml").write_text(PARAMS.format(repository=small_data, revision="v1"), encoding="utf-8")
-    return World(root=tmp_path, data=small_data)
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "params.yaml").write_text(PARAMS.format(repository=data, revision="v1"), encoding="utf-8")
+    return World(root=root, data=data)
