@@ -53,7 +53,7 @@ def difference(place: Place, first: str, second: str) -> dict[str, dict[str, Pai
         "parameters": changed(ours.parameters, theirs.parameters),
         "results": _tags(ours, theirs, [f"{step}.digest" for step in STEPS]),
         "metrics": _metrics(ours, theirs),
-        "predictions": _predictions(ours, theirs),
+        "predictions": predictions(ours, theirs),
     }
 
 
@@ -93,7 +93,7 @@ def _metrics(ours: Ancestry, theirs: Ancestry) -> dict[str, Pair]:
     return _differing([*told, ("test samples", (measured[0].get(size), measured[1].get(size)))])
 
 
-def _predictions(ours: Ancestry, theirs: Ancestry) -> dict[str, Pair]:
+def predictions(ours: Ancestry, theirs: Ancestry) -> dict[str, Pair]:
     """On the test samples that both were measured on: how often, and where, they say something else."""
     import numpy as np
 

@@ -88,7 +88,7 @@ def reproduce(place: Place, named: str, *, threads: int | None, say: Callable[[s
     code, data = found.tag("code.commit")[:SHORT], found.tag("data.commit")[:SHORT]
     say(f"code {code}, data {data}{of_threads}: made again without the cache")
     with _worktree(found.tag("code.commit")) as folder:
-        (folder / "params.yaml").write_text(yaml.safe_dump(_pinned(found), sort_keys=False), encoding="utf-8")
+        (folder / "params.yaml").write_text(yaml.safe_dump(pinned(found), sort_keys=False), encoding="utf-8")
         made = _made_again(folder, place.tracking_uri, threads, say)
     return _compared(found, made)
 
@@ -101,7 +101,7 @@ def _demand_data(found: Ancestry) -> None:
     resolve(data["repository"], data["path"], found.tag("data.commit"), cache=Settings().data_cache)
 
 
-def _pinned(found: Ancestry) -> dict[str, Any]:
+def pinned(found: Ancestry) -> dict[str, Any]:
     """Its parameters, with commits and versions in place of the names that may mean something else by now."""
     params = json.loads(json.dumps(dict(found.parameters)))
     params["data"]["revision"] = found.tag("data.commit")
