@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from components.registry import RegisteredVersion
     from flows.promotion_commands import Place
+    from flows.servers import Endpoints
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "demo.yaml"
 POOR = "student.model.hidden=[2]"
@@ -94,8 +95,9 @@ def launch_demo() -> None:
     from flows.launch import with_servers
 
     try:
-        with with_servers() as (console, _), _broken_off(), _own_stage(Settings().var_dir / "demo") as stage:
+        with with_servers() as (console, endpoints), _broken_off(), _own_stage(Settings().var_dir / "demo") as stage:
             _tell(console, stage)
+            _look_around(console, stage, endpoints)
     except InterruptedRunError as error:
         raise InterruptedRunError("stopped as you asked; `potstill demo` begins the story again") from error
 
@@ -158,7 +160,7 @@ def _own_stage(folder: Path) -> Iterator[Stage]:
 
 
 def _write_params(folder: Path) -> Path:
-    """The recipe with names that no other demo has, wherever the registry is and whoever shares it."""
+    """The recipe with names of this demo alone, by its second, since others may share the registry."""
     names = f"demo-{datetime.now():%m%d-%H%M%S}"
     params = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
     params["data"]["repository"] = _shown(folder / "data")
@@ -173,8 +175,14 @@ def _tell(console: Console, stage: Stage) -> None:
     for number, act in enumerate(ACTS, start=1):
         _perform(console, stage, number, act)
     took = duration(time.monotonic() - began)
-    console.print(f"\n[bold green]{len(ACTS)} acts, all as told, in {took}.[/] Look around:", highlight=False)
-    _print(console, f"export POTSTILL_VAR_DIR={_shown(stage.folder)} MLFLOW_TRACKING_URI={_tracking_uri()}", whole=True)
+    console.print(f"\n[bold green]{len(ACTS)} acts, all as told, in {took}.[/]", highlight=False)
+
+
+def _look_around(console: Console, stage: Stage, endpoints: Endpoints) -> None:
+    """What to type; an address that the user has set stays set."""
+    tracking = f" MLFLOW_TRACKING_URI={endpoints.tracking_uri}" if "mlflow" in endpoints.local else ""
+    console.print("Look around:", highlight=False)
+    _print(console, f"export POTSTILL_VAR_DIR={_shown(stage.folder)}{tracking}", whole=True)
     for command in ("history", "lineage champion", "diff 1 2"):
         _print(console, f"potstill {command} --params {_shown(stage.params_file)}", whole=True)
 
@@ -255,8 +263,9 @@ def _ended(state: Any) -> Ending:
     from prefect.utilities.urls import url_for
 
     from components import registry
+    from components.tracking import without_password
 
-    flow_run = url_for("flow-run", obj_id=state.state_details.flow_run_id) or ""
+    flow_run = without_password(url_for("flow-run", obj_id=state.state_details.flow_run_id) or "")
     try:
         verdict = state.result()
     except RefusedError as refusal:
