@@ -540,7 +540,11 @@ class EvaluateParams(Frozen):
         2000, ge=100, description="resamples of the test split for intervals of differences"
     )
     latency_batches: tuple[int, ...] = Field((1, 64), min_length=1, description="batch sizes to time, in samples")
-    latency_repeats: int = Field(100, ge=10, description="timed forward passes behind p50 and p95, for each batch size")
+    latency_repeats: int = Field(
+        100,
+        ge=10,
+        description="timed forward passes behind p50 and p95, for each batch size; fewer where they take over ten seconds",
+    )
     seed: int = Field(0, ge=0, description="of the bootstrap")
 
 

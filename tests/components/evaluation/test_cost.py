@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -85,3 +86,18 @@ def test_the_first_calls_do_not_count() -> None:
     times_ns = cost._call_times_ns(Waking(), np.zeros((1, 4), np.uint8), 1, 10)
     assert len(times_ns) == 10
     assert min(times_ns) < 30e6
+
+
+def test_a_slow_model_is_called_fewer_times_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counts(nn.Module):
+        calls = 0
+
+        def forward(self, samples: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            time.sleep(0.002)
+            return samples.float()
+
+    monkeypatch.setattr(cost, "LONGEST_NS", 1_000_000)
+    slow = Counts()
+    cost.measure_latency(slow, np.zeros((1, 4), np.uint8), [1], 500)
+    assert slow.calls == cost.WARM_UP_CALLS + cost.FEWEST_CALLS
