@@ -7,7 +7,8 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.gate_tasks import approve, judge, promote
+from flows.approval import approve
+from flows.gate_tasks import judge, promote
 from flows.tasks import (
     ONE_THREAD,
     conclude,

@@ -1,4 +1,4 @@
-"""The lines of a flow that decide and move the champion: evidence, gate, approval, journal, aliases."""
+"""The lines of a flow that decide and move the champion: evidence, gate, journal, aliases."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from prefect import runtime
-from prefect.exceptions import FlowPauseTimeout
-from prefect.flow_runs import pause_flow_run, suspend_flow_run
-from prefect.input import RunInput
 from prefect.logging import get_run_logger
 
 from components import registry
@@ -44,14 +40,6 @@ class Judged:
         return self.decision.outcome == "promote"
 
 
-class Approval(RunInput):
-    """What a person answers before a champion is replaced."""
-
-    approve: bool
-    reason: str = ""
-    who: str = ""
-
-
 def registered(run: Run, version: str) -> RegisteredVersion:
     """Version *version* of this run's students; BadInputError where there is none."""
     return existing_version(run.settings.tracking_uri, run.params.registry.student, version)
@@ -77,17 +65,6 @@ def judge_version(run: Run, version: RegisteredVersion) -> Judged:
     """The same gate for a version that is registered already, on the holdout of this run's data."""
     judged: Judged = submit(run, "gate", _judge_registered, version, after=["validate"])
     return judged
-
-
-def approve(run: Run, judged: Judged) -> Judged:
-    """Ask a person, where params.gate.approval_hours says so; nobody's answer in time is a refusal."""
-    hours = run.params.gate.approval_hours
-    if hours is None or not judged.promotes:
-        return judged
-    run.progress.say(
-        f"{judged.decision.summary()}; waiting {hours:g} h for approval: resume this flow run in Prefect's UI"
-    )
-    return replace(judged, decision=judged.decision.with_reason(_asked(hours)))
 
 
 def promote(run: Run, judged: Judged) -> None:
@@ -173,17 +150,6 @@ def _validated(run: Run, seed: int) -> float:
     sibling = replace(run, params=run.params.model_copy(update={"student": student}), outcomes=dict(run.outcomes))
     found: Mapping[str, Any] = sibling.step("student").artifact.read_json("metrics.json")
     return float(found[run.params.gate.metric])
-
-
-def _asked(hours: float) -> Reason:
-    """A person's answer. A deployment gives its process back meanwhile; other runs wait in theirs."""
-    ask: Any = suspend_flow_run if runtime.deployment.id else pause_flow_run
-    try:
-        answer = ask(wait_for_input=Approval, timeout=round(hours * 3600), key="promote")
-    except FlowPauseTimeout:
-        return Reason("approval", False, f"nobody approved it within {hours:g} h")
-    name, why = answer.who or "somebody", f": {answer.reason}" if answer.reason else ""
-    return Reason("approval", answer.approve, f"{name} {'approved' if answer.approve else 'refused'} it{why}")
 
 
 def _promote(run: Run, judged: Judged, kind: Kind, reason: str) -> None:

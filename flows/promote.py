@@ -8,7 +8,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.gate_tasks import Judged, approve, judge_version, promote, promote_by_force, registered
+from flows.approval import approve
+from flows.gate_tasks import Judged, judge_version, promote, promote_by_force, registered
 from flows.tasks import ONE_THREAD, STATE_NAMES, open_run, step
 
 
