@@ -154,6 +154,12 @@ def remove_alias(tracking_uri: str, name: str, alias: str) -> None:
             client(tracking_uri).delete_registered_model_alias(name, alias)
 
 
+def set_tag(tracking_uri: str, version: RegisteredVersion, tag: str, value: str) -> None:
+    """Write *value* down at *version*."""
+    with vendor_errors(tracking_uri):
+        client(tracking_uri).set_model_version_tag(version.name, version.version, tag, value)
+
+
 def get_version(tracking_uri: str, name: str, version: str) -> RegisteredVersion | None:
     """Version number *version*; None without such a model or version."""
     from mlflow.exceptions import MlflowException
@@ -174,11 +180,12 @@ def find_version(tracking_uri: str, name: str, digest: str) -> RegisteredVersion
         return None if found is None else _registered(found)
 
 
-def find_by_tag(tracking_uri: str, name: str, tag: str, value: str) -> RegisteredVersion | None:
-    """The latest version whose *tag* is *value*; None without such a model or version."""
+def find_by_tag(tracking_uri: str, name: str, tag: str, value: str, *, also: str) -> RegisteredVersion | None:
+    """The latest version whose *tag* is *value* and that has the tag *also*; None without such a model or version."""
     with vendor_errors(tracking_uri):
         found = client(tracking_uri).search_model_versions(f"name = '{name}' and tags.`{tag}` = '{value}'")
-        latest = max(found, key=lambda version: int(version.version), default=None)
+        tagged = (version for version in found if also in version.tags)
+        latest = max(tagged, key=lambda version: int(version.version), default=None)
         return None if latest is None else _registered(latest)
 
 

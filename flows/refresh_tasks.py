@@ -15,20 +15,22 @@ from components.data.newest import candidates
 from components.data.versions import DataVersion
 from components.registry import RegisteredVersion
 from flows.run import Run
-from flows.tasks import submit
+from flows.tasks import OUTCOME_TAG, submit
 
 EVENT = "potstill.data-version.found"
+NOTHING_NEW = "NothingNew"
+"""The name of the state in which a run without new data ends."""
 MD5_TAG = "data.md5"
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The newest data version, and whether a student was made from it."""
+    """The newest data version, and whether a student was made from it and judged."""
 
     version: DataVersion
     student: RegisteredVersion | None
     skipped: tuple[str, ...]
-    """Revisions between it and the last one from which a student was made, newest first."""
+    """Revisions between it and the last one from which a student was made and judged, newest first."""
 
     @property
     def is_new(self) -> bool:
@@ -79,7 +81,7 @@ def _look(run: Run) -> Found:
 
 
 def _without_student(run: Run, revisions: tuple[str, ...]) -> Iterator[str]:
-    """Newest first, up to the last one from which a student was made."""
+    """Newest first, up to the last one from which a student was made and judged."""
     for revision in revisions:
         if _student_of(run, _version(run, revision)) is not None:
             return
@@ -92,4 +94,6 @@ def _version(run: Run, revision: str) -> DataVersion:
 
 
 def _student_of(run: Run, version: DataVersion) -> RegisteredVersion | None:
-    return registry.find_by_tag(run.settings.tracking_uri, run.params.registry.student, MD5_TAG, version.md5)
+    """A run that ended between registration and decision, such as one that waited for a person, leaves none."""
+    uri, name = run.settings.tracking_uri, run.params.registry.student
+    return registry.find_by_tag(uri, name, MD5_TAG, version.md5, also=OUTCOME_TAG)

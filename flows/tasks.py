@@ -46,6 +46,8 @@ TEACHER_URIS_TAG = "teacher.uris"
 # other: training took a quarter longer when each task had a thread of its own.
 ONE_THREAD: Any = ThreadPoolTaskRunner(max_workers=1)
 EXIT_CODES = {"promote": 0, "already_champion": 0, "refuse": 3}
+OUTCOME_TAG = "gate.outcome"
+"""Of a version whose run came to its end: what was decided has taken effect."""
 STATE_NAMES = {"promote": "Promoted", "already_champion": "AlreadyChampion", "refuse": "Refused"}
 
 
@@ -379,7 +381,8 @@ def _step_record(outcome: Outcome) -> StepRecord:
 
 
 def conclude(run: Run, logged: ProjectedRuns, versions: Versions, decision: Decision, page: Path) -> State[Verdict]:
-    """The flow's final state: its name is what was decided."""
+    """The flow's final state: its name is what was decided, which the student's version is told too."""
+    registry.set_tag(run.settings.tracking_uri, versions.student, OUTCOME_TAG, decision.outcome)
     verdict = Verdict(
         decision=decision,
         student=versions.student,

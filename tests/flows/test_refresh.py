@@ -3,7 +3,9 @@
 import shutil
 
 import pytest
+from mlflow import MlflowClient
 
+from flows.tasks import OUTCOME_TAG
 from tests.flows.conftest import World, git
 from tests.flows.test_promotion import Story
 
@@ -45,5 +47,12 @@ def test_only_new_data_is_distilled(registry: Story, servers: dict) -> None:
     assert "skipped: v9" in third.out
     assert registry.aliases()["champion"] == "2"
     assert "no new data" in registry.command("refresh", wide).out
+
+    client = MlflowClient(servers["MLFLOW_TRACKING_URI"])  # as a run leaves it that was killed before the decision
+    client.delete_model_version_tag(f"{registry.names}-student", "2", OUTCOME_TAG)
+    again = registry.command("refresh", wide)
+    assert again.code == 0, again.err
+    assert "new data" in again.out
+    assert "is the champion already" in again.out.replace("\n", " ")
 
     assert "no tag of 'data' fits" in registry.command("refresh", "--set=refresh.tags=nothing*").refused_with(2)
