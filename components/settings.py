@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 TELEMETRY_OFF = {
@@ -58,6 +58,10 @@ class Settings(BaseSettings):
     )
     journal_url: str = Field(
         "", description="the promotion journal, sqlite:///... or postgresql://...; empty: <var_dir>/journal.db"
+    )
+    notify_url: SecretStr = Field(
+        SecretStr(""),
+        description='incoming webhook that takes {"text": ...}; `potstill deploy` has Prefect send its messages there',
     )
     prefect_port: int = Field(
         4200, ge=1, le=65535, description="port of the local Prefect server (the next free one from here)"

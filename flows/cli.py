@@ -169,19 +169,19 @@ DeploymentsFile = Annotated[Path, typer.Option("--file", "-f", help="The file of
 
 @app.command(rich_help_panel="Schedules")
 def deploy(file: DeploymentsFile = Path("infra/prefect.yaml")) -> None:
-    """Create the deployments of a file on the Prefect server, with their schedules; again renews them.
+    """Create the deployments of a file on the Prefect server, with schedules, triggers and messages; again renews them.
 
     A worker runs what is due: [bold]prefect worker start --pool potstill[/bold]
     """
     from flows.launch import launch_deploy
 
-    for name in launch_deploy(file):
-        typer.echo(f"deployed {name}")
+    for line in launch_deploy(file):
+        typer.echo(line)
 
 
 @app.command(rich_help_panel="Schedules")
 def serve(file: DeploymentsFile = Path("infra/prefect.yaml")) -> None:
-    """Run the same schedules in this one process, until Ctrl-C."""
+    """Run the same deployments in this one process, until Ctrl-C."""
     from flows.launch import launch_serve
 
     launch_serve(file)

@@ -1,12 +1,13 @@
-"""Schedules: the deployments of infra/prefect.yaml, on a Prefect server or in one process."""
+"""Schedules and events: the deployments of infra/prefect.yaml, on a Prefect server or in one process."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -17,6 +18,7 @@ from components.errors import BadInputError, ServerError
 if TYPE_CHECKING:
     from prefect import Flow
     from prefect.deployments.runner import RunnerDeployment
+    from prefect.events import DeploymentEventTrigger
     from prefect.schedules import Schedule
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,20 +40,55 @@ class ScheduleParams(Frozen):
         return self
 
 
+class TriggerParams(Frozen):
+    """An event of the Prefect server by which a deployment runs, beside its schedules."""
+
+    event: str = Field(min_length=1, description="its name; a * at the end stands for anything")
+    match: Mapping[str, str] = Field(default_factory=dict, description="labels that its resource must have")
+    parameters: Mapping[str, Any] = Field(
+        default_factory=dict,
+        description="of this run, over those of the deployment; templates such as '{{ event.payload.revision }}'",
+    )
+
+
+class NotifyParams(Frozen):
+    """Whom Prefect tells of runs of these deployments."""
+
+    block: str | None = Field(
+        None,
+        pattern="^[a-z0-9-]+/[a-z0-9-]+$",
+        description="a notification block of the server, type/name; null: the one made from POTSTILL_NOTIFY_URL, if any",
+    )
+    about: tuple[Literal["failed", "crashed", "refused", "waiting"], ...] = Field(
+        ("failed", "crashed", "refused", "waiting"), description="waiting: for a person's approval"
+    )
+
+
 class DeploymentParams(Frozen):
     """A flow that runs by itself; while one run goes on, the next is cancelled."""
 
     name: str = Field(min_length=1)
     flow: Literal["refresh", "distill"] = "refresh"
     schedules: tuple[ScheduleParams, ...] = ()
+    triggers: tuple[TriggerParams, ...] = ()
     parameters: Mapping[str, Any] = Field(default_factory=dict)
     tags: tuple[str, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.flow}/{self.name}"
 
 
 class DeploymentsParams(Frozen):
     """The whole file."""
 
     work_pool: str = "potstill"
+    notify: NotifyParams = NotifyParams()
+    crash_after_seconds: int = Field(
+        600,
+        ge=10,
+        description="of silence; runs report every PREFECT_FLOWS_HEARTBEAT_FREQUENCY seconds (180), so some more than that",
+    )
     deployments: tuple[DeploymentParams, ...] = Field(min_length=1)
 
 
@@ -66,25 +103,56 @@ def read_deployments(file: Path) -> DeploymentsParams:
         raise BadInputError(f"{file} has {len(problems)} problems:\n" + "\n".join(problems)) from error
 
 
-def deploy(file: Path) -> list[str]:
-    """Create or renew every deployment, and the work pool; returns their names. ServerError where Prefect does not answer."""
-    import httpx
+def deploy(file: Path, notify_url: str = "") -> list[str]:
+    """Create or renew everything that the file asks for; returns what was done, in lines for people.
+
+    *notify_url* is where messages go that name no block. ServerError where Prefect does not answer.
+    """
+    wanted = read_deployments(file)
+    with _an_answer_from_prefect():
+        block = _automate(wanted, notify_url)
+        _ensure_pool(wanted.work_pool)
+        made = [_deploy_one(each, wanted.work_pool, _triggers(each, wanted, block)) for each in wanted.deployments]
+    return [*(f"deployed {name}" for name in made), *_in_words(wanted, block)]
+
+
+def serve(file: Path, notify_url: str = "") -> None:
+    """Run what is due in this process until Ctrl-C, which pauses the schedules."""
+    from prefect import serve as prefect_serve
 
     wanted = read_deployments(file)
+    with _an_answer_from_prefect():
+        block = _automate(wanted, notify_url)
+    prefect_serve(*(_deployment(_flow(each.flow), each, _triggers(each, wanted, block)) for each in wanted.deployments))
+
+
+@contextmanager
+def _an_answer_from_prefect() -> Iterator[None]:
+    import httpx
+
     try:
-        _ensure_pool(wanted.work_pool)
-        return [_deploy_one(each, wanted.work_pool) for each in wanted.deployments]
+        yield
     except httpx.HTTPError as error:
         raise ServerError(
             f"Prefect does not answer: {error}; `potstill up` starts a local one, or set PREFECT_API_URL"
         ) from error
 
 
-def serve(file: Path) -> None:
-    """Run what is due in this process until Ctrl-C, which pauses the schedules."""
-    from prefect import serve as prefect_serve
+def _automate(wanted: DeploymentsParams, notify_url: str) -> UUID | None:
+    """What belongs to no single deployment; the block through which people are told, where there is one."""
+    from flows.automations import crash_silent_runs, notification_block
 
-    prefect_serve(*(_deployment(_flow(each.flow), each) for each in read_deployments(file).deployments))
+    block = notification_block(wanted.notify.block, notify_url)
+    crash_silent_runs(wanted.crash_after_seconds)
+    return block
+
+
+def _in_words(wanted: DeploymentsParams, block: UUID | None) -> Iterator[str]:
+    yield f"a run that is silent for {wanted.crash_after_seconds:,} s is marked Crashed"
+    if block is None:
+        yield "nobody is told of runs: POTSTILL_NOTIFY_URL is not set, and notify names no block"
+    else:
+        yield f"{wanted.notify.block or 'POTSTILL_NOTIFY_URL'} is told of runs that are: {', '.join(wanted.notify.about)}"
 
 
 def _ensure_pool(name: str) -> None:
@@ -92,20 +160,32 @@ def _ensure_pool(name: str) -> None:
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists
 
-    with get_client(sync_client=True) as client, contextlib.suppress(ObjectAlreadyExists):
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=name, type="process"))
 
 
-def _deploy_one(wanted: DeploymentParams, pool: str) -> str:
+def _triggers(
+    wanted: DeploymentParams, everything: DeploymentsParams, block: UUID | None
+) -> list[DeploymentEventTrigger]:
+    """Automations that belong to one deployment: they are renewed, and go, with it."""
+    from flows.automations import run_by, tell_of
+
+    told = [tell_of(what, wanted.full_name, block) for what in everything.notify.about] if block else []
+    return [*(run_by(wanted.full_name, each) for each in wanted.triggers), *told]
+
+
+def _deploy_one(wanted: DeploymentParams, pool: str, triggers: Sequence[DeploymentEventTrigger]) -> str:
     from prefect.flows import Flow
 
     found: Any = Flow.from_source(source=str(ROOT), entrypoint=f"flows/{wanted.flow}.py:{wanted.flow}")
-    deployment = _deployment(found, wanted, work_pool_name=pool)
+    deployment = _deployment(found, wanted, triggers, work_pool_name=pool)
     deployment.apply(work_pool_name=pool)
-    return f"{wanted.flow}/{wanted.name}"
+    return wanted.full_name
 
 
-def _deployment(flow: Flow[..., Any], wanted: DeploymentParams, **more: Any) -> RunnerDeployment:
+def _deployment(
+    flow: Flow[..., Any], wanted: DeploymentParams, triggers: Sequence[DeploymentEventTrigger], **more: Any
+) -> RunnerDeployment:
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 
     alone = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
@@ -115,6 +195,7 @@ def _deployment(flow: Flow[..., Any], wanted: DeploymentParams, **more: Any) -> 
         concurrency_limit=alone,
         parameters=dict(wanted.parameters),
         tags=list(wanted.tags),
+        triggers=list(triggers),
         **more,
     )
     return made

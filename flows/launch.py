@@ -61,7 +61,7 @@ def launch_deploy(file: Path) -> list[str]:
     progress = ConsoleProgress(Console())
     with interruptible(progress):
         connect(Settings(), progress)
-        return deploy(file)
+        return deploy(file, Settings().notify_url.get_secret_value())
 
 
 def launch_serve(file: Path) -> None:
@@ -72,7 +72,7 @@ def launch_serve(file: Path) -> None:
 
     read_deployments(file)
     connect(Settings(), ConsoleProgress(Console()))
-    serve(file)
+    serve(file, Settings().notify_url.get_secret_value())
 
 
 def launch_sweep(params_file: Path, overrides: Sequence[str]) -> None:
