@@ -21,7 +21,7 @@ from flows.repeat import STEPS, all_steps, launched, machine, plain
 from flows.run import Run, code_version, open_run
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 UP_TO_THE_STUDENT = STEPS[: STEPS.index("student") + 1]
 HARD_LABELS = "hard labels"
@@ -233,14 +233,24 @@ def _validation(one: Mapping[str, Any]) -> str:
     return f"validation {values}" if values else f"diverged: {one['diverged']}"
 
 
-def rich_table(result: Mapping[str, Any]) -> Table:
+def rich_tables(result: Mapping[str, Any]) -> Group:
+    """The differences, and below them the calibration: together they are wider than most terminals."""
+    from rich.console import Group
     from rich.table import Table
 
     header, *rows = table_rows(result)
-    table = Table(*header, title=f"{result['name']}: mean ± sd, paired 95 % t-intervals, p by Holm")
-    for row in rows:
-        table.add_row(*row)
-    return table
+    titles = (
+        f"{result['name']}: mean ± sd, paired 95 % t-intervals, p by Holm",
+        "calibration, before and after a temperature fitted on validation",
+    )
+    places = (range(4), (0, *range(4, len(header))))
+    tables = []
+    for title, columns in zip(titles, places, strict=True):
+        if len(columns) > 1:
+            tables.append(Table(*(header[place] for place in columns), title=title))
+            for row in rows:
+                tables[-1].add_row(*(row[place] for place in columns))
+    return Group(*tables)
 
 
 def launch_compare(params_file: Path, overrides: Sequence[str]) -> None:
@@ -250,5 +260,5 @@ def launch_compare(params_file: Path, overrides: Sequence[str]) -> None:
         lambda: compare(params_file, overrides, name=name),
         folder=Path("comparisons") / name,
         text=markdown,
-        table=rich_table,
+        table=rich_tables,
     )

@@ -16,6 +16,7 @@ from components.evaluation.over_seeds import PairedDifference, Spread, paired_di
 from flows.run import Run, code_version, open_run
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
 STEPS = ("data", "validate", "teacher", "fold_teachers", "soft_targets", "baseline", "student", "evaluate")
@@ -118,7 +119,8 @@ def markdown(result: Mapping[str, Any]) -> str:
 def rich_table(result: Mapping[str, Any]) -> Table:
     from rich.table import Table
 
-    header, *rows = table_rows(result)
+    # Turned, since a terminal has more lines than columns.
+    header, *rows = zip(*table_rows(result), strict=True)
     table = Table(*header, title=f"{result['name']}: {len(result['seeds'])} seeds, mean ± sd, 95 % t-intervals")
     for row in rows:
         table.add_row(*row)
@@ -148,7 +150,7 @@ def launched(
     *,
     folder: Path,
     text: Callable[[dict[str, Any]], str],
-    table: Callable[[dict[str, Any]], Table],
+    table: Callable[[dict[str, Any]], RenderableType],
 ) -> None:
     """Do *work* with progress, print its table and write its result below <var>/<folder>/."""
     from rich.console import Console
