@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,7 +174,7 @@ def _made_again(folder: Path, tracking_uri: str, threads: int, say: Callable[[st
     return made
 
 
-def _told(lines: Iterator[str] | Any) -> Iterator[dict[str, Any]]:
+def _told(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     """What the process says to this one, among whatever else its libraries print."""
     for line in lines:
         if line.startswith(('{"made"', '{"metrics"')):

@@ -143,7 +143,9 @@ def test_a_scheduled_run_starts_and_ends_with_a_champion(world: World, served: s
     assert upstream(served, run["id"]) == UPSTREAM
     mlflow = f"http://127.0.0.1:{port_of(world, 'mlflow')}/api/2.0/mlflow"
     champion = ask(f"{mlflow}/registered-models/alias?name=small-student&alias=champion")["model_version"]
-    assert {tag["key"]: tag["value"] for tag in champion["tags"]}["flow_run.id"] == run["id"]
+    tags = {tag["key"]: tag["value"] for tag in champion["tags"]}
+    assert (tags["flow_run.id"], tags["flow_run.deployment"]) == (run["id"], "often")
+    assert tags["flow_run.trigger"].startswith("schedule ")
 
 
 def test_without_any_mlflow_the_way_out_is_named(tmp_path: Path):

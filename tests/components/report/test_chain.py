@@ -10,7 +10,7 @@ CARDS = [
     Card("teacher", "teacher", ("convnet",), {}, "8 s, made by run-1", found=True),
     Card("fold_teachers", "teachers of folds", ("3 folds",), {}, "9 s, made by run-2"),
     Card("student", "student", ("mlp, <script>alert(1)</script>",), {}, "1 s, made by run-2"),
-    Card("evaluate", "evaluation", ("student 0.94", "teacher 0.98"), {}, "1 s, made by run-2"),
+    Card("evaluate", "evaluation", ("accuracy", "student 0.94", "teacher 0.98", "hard labels 0.93"), {}, "1 s"),
     Card("decision", "decision", ("x" * 200,), {}),
     Card("version", "students version 3", ("stands as champion",), {"digest": "f" * 64}),
 ]
