@@ -170,7 +170,8 @@ def _made_again(folder: Path, tracking_uri: str, threads: int, say: Callable[[st
                     made |= told
         if process.returncode:
             complaints.seek(0)
-            raise PotstillError("making it again failed: " + " / ".join(complaints.read().strip().splitlines()[-2:]))
+            said = complaints.read().strip().splitlines()[-2:] or [f"its process ended with {process.returncode}"]
+            raise PotstillError(f"making it again failed: {' / '.join(said)}")
     return made
 
 
