@@ -18,6 +18,8 @@ from flows.run import Run
 
 ROOT = outermost_repository(Path(__file__).parent)
 SEEDS = range(5)
+# Nobody asks a study how long a model takes, and a large teacher takes its time.
+NO_LATENCY = ("evaluate.latency_batches=[1]", "evaluate.latency_repeats=10")
 # Read before the fixtures of all tests take such variables away: a folder of index files, named as the recipes are.
 INDEX_FILES = os.environ.get("POTSTILL_INDEX_FILES")
 
@@ -30,7 +32,7 @@ class Subject:
     overrides: tuple[str, ...] = ()
 
     def run(self, *steps: str, overrides: Sequence[str] = (), seed: int) -> Run:
-        given = (*self.overrides, *overrides, f"student.seed={seed}")
+        given = (*self.overrides, *overrides, *NO_LATENCY, f"student.seed={seed}")
         return all_steps(self.recipe, given, f"study {self.recipe.stem} {seed}", steps=steps)
 
     def measured(self, *overrides: str, seed: int) -> Mapping[str, Any]:
