@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,11 +59,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def ask(url: str, body: Any = None) -> Any:
+def ask(url: str, body: Any = None, method: str | None = None) -> Any:
+    """What the server answers as JSON, None for nothing; asked again where SQLite was busy, as Prefect's client does."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as response:
-        return json.load(response)
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return json.loads(response.read() or b"null")
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code != 503 or time.monotonic() > deadline:
+                raise
+            time.sleep(0.3)
 
 
 def wait_for(what: str, look: Callable[[], Any]) -> Any:
