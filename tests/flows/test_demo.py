@@ -38,7 +38,7 @@ def tasks_below(prefect_api: str, flow_run: str) -> set[str]:
 def play(stage: World, servers: dict) -> Ended:
     """`potstill demo` to its end, for which a busy machine may need long."""
     process = stage.start_command("demo", **servers)
-    out, err = process.communicate(timeout=570)
+    out, err = process.communicate(timeout=1100)
     return Ended(process.returncode, out, err)
 
 
@@ -53,6 +53,7 @@ def stage(world: World) -> World:
 
 @pytest.mark.slow
 @pytest.mark.service
+@pytest.mark.timeout(1200)
 def test_the_story(stage: World, servers: dict) -> None:
     """Seven acts, each ended as told, after a first demo that failed; the user's own results are left alone."""
     stage.edit("recipes/demo.yaml", ENOUGH_ROWS, TOO_MANY_ROWS)
