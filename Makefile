@@ -8,6 +8,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # A folder (or page) of wheels to prefer, such as CPU builds of torch. It may be unset.
 PIP_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
+# A file's tests stay together, since they share servers and data sets.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 FIND_LINKS = $(if $(PIP_FIND_LINKS),$(addprefix --find-links ,$(PIP_FIND_LINKS)))
 
 .PHONY: help setup run demo up down status example-data test test-fast lint types imports check bench studies soak lock clean
@@ -46,10 +48,10 @@ status: setup ## say what runs and where
 	$(BIN)/potstill status
 
 test: setup ## every test but the long ones (about half an hour on 2 cores)
-	$(BIN)/python -m pytest -m "not soak and not bench and not study"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not soak and not bench and not study"
 
 test-fast: setup ## the fast tier: no servers, no training (under 3 minutes)
-	$(BIN)/python -m pytest -m "not soak and not bench and not study and not slow and not service"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not soak and not bench and not study and not slow and not service"
 
 lint: setup ## ruff, format included
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
