@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -27,6 +28,7 @@ BUCKET = "potstill"
 SECRET = "not-a-secret-but-must-not-be-shown"
 PORTS = "master.port master.port.grpc volume.port volume.port.grpc filer.port filer.port.grpc s3.port s3.port.grpc \
 admin.port admin.port.grpc"
+PORTS_A_WORKER = 5_000
 VENDOR_SETTINGS = ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "MLFLOW_RUN_ID")
 
 
@@ -69,14 +71,24 @@ def store(settings: Settings) -> Iterator[Store]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are all free at once."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Free at once, and below those that the system gives to clients: none of a test beside this one comes between."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 10_000 + PORTS_A_WORKER * (worker % 4)
+    found: list[socket.socket] = []
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        for port in random.sample(range(first, first + PORTS_A_WORKER), k=PORTS_A_WORKER):
+            if len(found) == count:
+                break
+            probe = socket.socket()
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                probe.close()
+            else:
+                found.append(probe)
+        return [each.getsockname()[1] for each in found]
     finally:
-        for each in sockets:
+        for each in found:
             each.close()
 
 

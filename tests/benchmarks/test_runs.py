@@ -5,7 +5,6 @@ import os
 import re
 import resource
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.conftest import free_ports
 
 pytestmark = [pytest.mark.bench, pytest.mark.service, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[2]
@@ -91,12 +92,6 @@ def median_line(done: Sequence[Done]) -> tuple[float, str]:
     return middle, f"median {middle:.2f} s of {len(done)} ({busy:.2f} s of processor)"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def fresh_world(folder: Path) -> World:
     for name in ("components", "flows"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -106,7 +101,7 @@ def fresh_world(folder: Path) -> World:
         subprocess.run(
             ("git", *command), cwd=folder, check=True, env={**os.environ, **IDENTITY, "GIT_CONFIG_GLOBAL": os.devnull}
         )
-    return World(folder, free_port(), free_port())
+    return World(folder, *free_ports(2))
 
 
 @dataclass

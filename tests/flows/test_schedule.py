@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 from components.errors import ServerError
 from components.settings import Settings
 from flows.servers import mlflow_recipe, running_tracking_uri
+from tests.conftest import free_ports
 from tests.flows.conftest import World
 
 INTERVAL_SECONDS = 10
@@ -51,12 +51,6 @@ from flows.tasks import open_run
 from pathlib import Path
 open_run(Path("params.yaml"), [], "as-configured")
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def ask(url: str, body: Any = None, method: str | None = None) -> Any:
@@ -93,8 +87,8 @@ def api(world: World) -> Iterator[str]:
     """The API of a local Prefect server, beside which a local MLflow runs that no variable names."""
     variables = {
         **world.environment,
-        "POTSTILL_PREFECT_PORT": str(free_port()),
-        "POTSTILL_MLFLOW_PORT": str(free_port()),
+        "POTSTILL_PREFECT_PORT": str(free_ports(1)[0]),
+        "POTSTILL_MLFLOW_PORT": str(free_ports(1)[0]),
     }
     subprocess.run([*POTSTILL, "up"], cwd=world.root, env=variables, check=True, timeout=180, capture_output=True)
     try:

@@ -33,6 +33,7 @@ from flows.servers import (
     stop_servers,
     without_password,
 )
+from tests.conftest import free_ports
 
 ROOT = Path(__file__).parents[2]
 SMALL = """
@@ -46,12 +47,6 @@ http.server.ThreadingHTTPServer(("127.0.0.1", port), http.server.SimpleHTTPReque
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 def small(folder: Path, *, wait: float = 0.0, port: int | None = None) -> Recipe:
     """A real server that is up in a moment; *wait* seconds before it listens, or it ends at once if negative."""
     script = folder / "small.py"
@@ -62,7 +57,7 @@ def small(folder: Path, *, wait: float = 0.0, port: int | None = None) -> Recipe
         distribution="psutil",
         folder=folder / "servers",
         database=folder / "small.db",
-        port=port or free_port(),
+        port=port or free_ports(1)[0],
         health_path="/",
         arguments=lambda chosen: (str(script), str(wait), str(chosen)),
         environment=lambda _: {},
@@ -391,7 +386,7 @@ def pids(settings: Settings) -> list[int | None]:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A folder with a blank in its name, and free ports."""
     settings = Settings(
-        var_dir=tmp_path_factory.mktemp("a world") / "var", prefect_port=free_port(), mlflow_port=free_port()
+        var_dir=tmp_path_factory.mktemp("a world") / "var", prefect_port=free_ports(1)[0], mlflow_port=free_ports(1)[0]
     )
     yield settings
     stop_servers(settings)
