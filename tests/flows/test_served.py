@@ -76,7 +76,7 @@ class Served:
     def end(self, signal_: int) -> Ended:
         assert self.process is not None
         os.killpg(self.process.pid, signal_)
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=120)
         code, self.process = self.process.returncode, None
         return Ended(code, out, err)
 
