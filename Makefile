@@ -47,7 +47,7 @@ down: setup ## stop them
 status: setup ## say what runs and where
 	$(BIN)/potstill status
 
-test: setup ## every test but the long ones (about half an hour on 2 cores)
+test: setup ## every test but the long ones (about 20 minutes on 2 cores)
 	$(BIN)/python -m pytest $(PARALLEL) -m "not soak and not bench and not study"
 
 test-fast: setup ## the fast tier: no servers, no training (under 3 minutes)
