@@ -59,8 +59,8 @@ def test_soft_targets_against_the_hard_labels_of_the_same_teachers(tmp_path: Pat
     labels = "student.labels={by: index, array: labelled}" if INDEX_FILES else "student.labels={by: count, count: 900}"
     subject = _banking77(labels)
     said = _largest_classes(subject, tmp_path / "said.npz")
-    source = f"teacher.source={{kind: black_box, file: {said}, answers: labels, smoothing: 1.0e-6}}"
-    one_hot = (source, "teacher.folds=1", "teacher.floor={}", "soft_targets.min_entropy_nats=0")
+    source = f"{{kind: black_box, file: {said}, answers: labels, smoothing: 1.0e-6}}"
+    one_hot = (f"teacher={{source: {source}, model: {{name: mlp}}}}", "soft_targets.min_entropy_nats=0")
     soft = subject.accuracies()
     hard = subject.accuracies(*one_hot, "student.objective={name: kd, temperature: 1, alpha: 0.9}")
     keep(
