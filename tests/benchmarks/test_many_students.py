@@ -59,7 +59,7 @@ def digits(registry: Path) -> Params:
             "student": {
                 "model": {"name": "mlp", "hidden": [24]},
                 "objective": {"name": "kd"},
-                "train": {"epochs": 12, "batch_size": 64, "optimizer": {"name": "adamw", "learning_rate": 0.01}},
+                "train": {"epochs": 60, "batch_size": 64, "optimizer": {"name": "adamw", "learning_rate": 0.01}},
                 "views": AFFINE,
             },
             "gate": {"floor": 0.9},
