@@ -130,12 +130,12 @@ def _pictures(report: ReportData, rows: Sequence[int]) -> list[Any]:
     return [np.asarray(samples[row]) if is_picture(samples.shape[1:]) else None for row in rows]
 
 
-def environment() -> Environment:
-    """Of the templates beside this file; a name that is not given is an error."""
+def environment(*folders: Path) -> Environment:
+    """Of the templates in *folders* and beside this file; a name that is not given is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -48,21 +48,15 @@ def write_sweep(folder: Path, result: SweepResult, diagnoses: Sequence[Diagnosis
 
 
 def _html(result: SweepResult, diagnoses: Sequence[Diagnosis], drawn: Mapping[str, str], subtitle: str) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader([here, here.parent / "report"]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    from components.report.page import environment
+
     # Matplotlib drew and escaped it; nothing of the user's reaches it as markup.
     pictures = {name: Markup(picture) for name, picture in drawn.items()}  # noqa: S704
     chosen = result.recommendation
-    return environment.get_template("sweep.html").render(
+    template = environment(Path(__file__).parent).get_template("sweep.html")
+    return template.render(
         title=f"Sweep {result.name}",
         subtitle=subtitle,
         headline=headline(result),
