@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import replace
-from threading import Timer
+from threading import Event, Thread
 from uuid import UUID
 
+import httpx
 from prefect import runtime
 from prefect.events import emit_event
 from prefect.exceptions import NotPausedError
 from prefect.flow_runs import pause_flow_run, resume_flow_run
 from prefect.input import RunInput
 
-from components.contracts import Reason
+from components.contracts import Progress, Reason
+from components.errors import InterruptedRunError
 from flows.gate_tasks import Judged
 from flows.run import Run
 
@@ -44,7 +47,7 @@ def approve(run: Run, judged: Judged) -> Judged:
         f"{judged.decision.summary()}; waiting {hours:g} h for approval: resume this flow run in Prefect's UI"
     )
     _announce(judged, hours)
-    return replace(judged, decision=judged.decision.with_reason(_asked(hours)))
+    return replace(judged, decision=judged.decision.with_reason(_asked(run.progress, hours)))
 
 
 def _announce(judged: Judged, hours: float) -> None:
@@ -59,15 +62,19 @@ def _announce(judged: Judged, hours: float) -> None:
     )
 
 
-def _asked(hours: float) -> Reason:
-    """A person's answer. The process waits, since Prefect suspends no flow that another flow runs, as refresh does."""
-    with _refused_after(hours):
+def _asked(progress: Progress, hours: float) -> Reason:
+    """A person's answer. The process waits, since Prefect suspends no flow that another flow runs, as refresh does.
+
+    Raises InterruptedRunError once the user wants to stop.
+    """
+    with _answered_for_them(progress, hours):
         answer = pause_flow_run(
             wait_for_input=Approval,
             timeout=round(hours * 3600) + PREFECT_LATER_SECONDS,
             poll_interval=LOOK_SECONDS,
             key="promote",
         )
+    progress.check()
     if answer.who == NOBODY:
         return Reason("approval", False, f"nobody approved it within {hours:g} h")
     name, why = answer.who or "somebody", f": {answer.reason}" if answer.reason else ""
@@ -75,17 +82,30 @@ def _asked(hours: float) -> Reason:
 
 
 @contextmanager
-def _refused_after(hours: float) -> Iterator[None]:
-    """Answer for the person who did not within *hours*."""
-    alarm = Timer(hours * 3600, copy_context().run, (_answer_no, UUID(runtime.flow_run.id)))
-    alarm.daemon = True
-    alarm.start()
+def _answered_for_them(progress: Progress, hours: float) -> Iterator[None]:
+    """Answer no where the person did not within *hours*, or the user does not want to wait: Prefect looks at neither."""
+    over, until = Event(), time.monotonic() + hours * 3600
+    watch = Thread(
+        target=copy_context().run, args=(_watch, over, until, progress, UUID(runtime.flow_run.id)), daemon=True
+    )
+    watch.start()
     try:
         yield
     finally:
-        alarm.cancel()
+        over.set()
 
 
-def _answer_no(flow_run_id: UUID) -> None:
-    with suppress(NotPausedError):  # somebody answered in the last moment
-        resume_flow_run(flow_run_id, run_input={"approve": False, "who": NOBODY})
+def _watch(over: Event, until: float, progress: Progress, flow_run_id: UUID) -> None:
+    """Again and again until it is *over*, since the server may be away at the first time."""
+    while not over.wait(1):
+        if time.monotonic() >= until or _wants_to_stop(progress):
+            with suppress(NotPausedError, httpx.HTTPError):
+                resume_flow_run(flow_run_id, run_input={"approve": False, "who": NOBODY})
+
+
+def _wants_to_stop(progress: Progress) -> bool:
+    try:
+        progress.check()
+    except InterruptedRunError:
+        return True
+    return False

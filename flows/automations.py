@@ -17,6 +17,7 @@ from prefect.exceptions import ObjectNotFound
 
 from components.errors import BadInputError
 from flows.approval import WAITING
+from flows.deployments import FLOWS, SILENT
 from flows.refresh_tasks import NOTHING_NEW
 from flows.sweep_tasks import STATE_NAME
 from flows.tasks import STATE_NAMES
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 OWN_BLOCK = "custom-webhook/potstill"
 """The notification block that is made from POTSTILL_NOTIFY_URL."""
-SILENT = "Potstill: a run that fell silent is Crashed"
-FLOWS = ("refresh", "distill", "promote", "sweep")
 HEARTBEAT = "prefect.flow-run.heartbeat"
 EVENTS: Mapping[str, set[str]] = {
     "failed": {"prefect.flow-run.Failed", "prefect.flow-run.TimedOut"},

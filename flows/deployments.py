@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = Path("infra/prefect.yaml")
+FLOWS = ("refresh", "distill", "promote", "sweep")
+SILENT = "Potstill: a run that fell silent is Crashed"
+"""The automation that marks them."""
 
 
 class ScheduleParams(Frozen):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib.metadata
+import json
 import os
 import shutil
 import subprocess
@@ -14,14 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from components import plugins
 from components.artifacts.fingerprint import device_name, num_threads
 from components.errors import PotstillError
 from components.settings import TELEMETRY_OFF, Settings
-from flows.servers import ServerStatus, server_status, without_password
+from flows.deployments import FLOWS, SILENT
+from flows.servers import ServerStatus, prefect_api_address, server_status, without_password
 
 Level = Literal["ok", "warn", "fail"]
 PROJECT = "potstill"
@@ -57,7 +59,7 @@ def diagnose(settings: Settings, params_file: Path) -> list[Check]:
         lambda: (_disk(settings),),
         lambda: tuple(_writing(settings)),
         lambda: (_store(settings),),
-        lambda: tuple(_server(status) for status in server_status(settings)),
+        lambda: tuple(_servers(settings)),
         lambda: (_params(params_file),),
         lambda: tuple(_telemetry(os.environ)),
         lambda: (_compute(settings), _memory()),
@@ -233,11 +235,52 @@ def _storage(settings: Settings, scheme: str) -> Check:
         return Check("store", "fail", str(error), "nothing can be computed until the store answers")
 
 
+def _servers(settings: Settings) -> Iterator[Check]:
+    for status in server_status(settings):
+        yield _server(status)
+        if status.name == "prefect" and status.ok:
+            yield from _schedules(prefect_api_address(settings, status))
+
+
 def _server(status: ServerStatus) -> Check:
     level: Level = "fail" if status.state == "unreachable" else "warn" if status.state == "damaged" else "ok"
     hint = "potstill down, then potstill up" if status.state == "damaged" else ""
     where = f"{status.state}, {status.where}" if status.where else status.state
     return Check(status.title, level, f"{where} ({status.text})" if status.text else where, hint)
+
+
+def _schedules(api: str) -> Iterator[Check]:
+    """Whether what is deployed will run: nothing says so where nobody picks it up. Silent where a key is asked for."""
+    flows = _prefect_has(api, "flows", {"name": {"any_": FLOWS}})
+    names = {each["id"]: each["name"] for each in flows}
+    deployed = [each for each in _prefect_has(api, "deployments", {}) if each["flow_id"] in names]
+    for each in deployed:
+        yield _deployment(f"{names[each['flow_id']]}/{each['name']}", each)
+    if deployed and not any(each["enabled"] for each in _prefect_has(api, "automations", {"name": {"any_": [SILENT]}})):
+        text = "the automation is gone by which a run that falls silent is marked Crashed: it would stay Running"
+        yield Check("schedules", "warn", text, "potstill deploy makes it again")
+
+
+def _deployment(name: str, found: Mapping[str, Any]) -> Check:
+    pool = found["work_pool_name"]
+    if found["paused"] or found["status"] == "READY":
+        return Check("schedules", "ok", f"{name} is {'paused' if found['paused'] else 'waited for'}")
+    hint = f"prefect worker start --pool {pool}" if pool else "potstill serve"
+    return Check("schedules", "warn", f"nobody picks up the runs of {name}", hint)
+
+
+def _prefect_has(api: str, what: str, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Without Prefect's client, which takes a second to import. Empty where the server does not tell."""
+    import urllib.request
+
+    asked = json.dumps({what: wanted} if wanted else {}).encode()
+    request = urllib.request.Request(f"{api}/{what}/filter", asked, {"Content-Type": "application/json"})  # noqa: S310 http or https
+    try:
+        with urllib.request.urlopen(request, timeout=1) as response:  # noqa: S310
+            found: list[dict[str, Any]] = json.load(response)
+    except (OSError, ValueError):
+        return []
+    return found
 
 
 def _params(params_file: Path) -> Check:

@@ -360,6 +360,11 @@ def _bare(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
+def prefect_api_address(settings: Settings, status: ServerStatus) -> str:
+    """Of the Prefect server with that *status*, without a password."""
+    return f"{status.where}/api" if status.local else _bare(settings.prefect_api_url.rstrip("/"))
+
+
 def _endpoints(settings: Settings, states: Mapping[str, State], started: Sequence[str]) -> Endpoints:
     api = settings.prefect_api_url.rstrip("/") or f"{_local(states['prefect'].port)}/api"
     tracking = settings.tracking_uri.rstrip("/") or _local(states["mlflow"].port)

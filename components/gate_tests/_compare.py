@@ -61,7 +61,7 @@ def _enough(test: PairedTest, measure: Measure) -> str:
     enough = test.difference - test.low - test.margin
     needed = rows_needed(test, test.difference + test.margin)
     rows = f", or the same difference on about {needed:,} rows" if needed > test.num_rows else ""
-    return f"{bound}; about {_signed(enough, unit)} would have been enough{rows} ({seen})"
+    return f"{bound}; a difference of about {_signed(enough, unit)} would have been enough{rows} ({seen})"
 
 
 def _unit(measure: Measure) -> str:

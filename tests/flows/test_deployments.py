@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from components.errors import BadInputError
-from flows.automations import MAY_BE_SILENT, SILENT
-from flows.deployments import FILE, ROOT, read_deployments
+from flows.automations import MAY_BE_SILENT
+from flows.deployments import FILE, ROOT, SILENT, read_deployments
 from flows.refresh_tasks import NOTHING_NEW
 from flows.sweep_tasks import STATE_NAME
 from flows.tasks import STATE_NAMES
@@ -126,10 +126,15 @@ def test_a_worker_runs_what_was_deployed(world: World, servers: dict) -> None:
     ]
     named = [each for each in ask(f"{api}/automations/filter", {}) if each["name"] == SILENT]
     assert [each["trigger"]["within"] for each in named] == [600]
+    assert f"nobody picks up the runs of refresh/{name}" in world.command("doctor", COLUMNS="200", **servers).out
     assert triggered(world, servers, found["id"]) == "Promoted"
     began = time.monotonic()
     assert triggered(world, servers, found["id"]) == "NothingNew"
     print(f"a trigger without new data took {time.monotonic() - began:.1f} s, worker included")
+    ask(f"{api}/automations/{named[0]['id']}", method="DELETE")
+    told = world.command("doctor", COLUMNS="200", **servers).out
+    assert f"refresh/{name} is waited for" in told
+    assert "would stay Running" in told
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import subprocess
 import urllib.error
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from components.registry import current
-from flows.automations import SILENT
-from flows.deployments import FILE
+from components.tracking import client
+from flows.deployments import FILE, SILENT
 from tests.flows.conftest import Ended, World, make_world
 from tests.flows.test_schedule import ask, wait_for
 
@@ -37,6 +37,7 @@ class Served:
     told: list[str]
     webhook: str
     process: subprocess.Popen | None = None
+    heard: set[str] = field(default_factory=set)
 
     @property
     def name(self) -> str:
@@ -120,6 +121,9 @@ class Served:
     def answer(self, run: dict, **answer: Any) -> None:
         assert ask(f"{self.api}/flow_runs/{run['id']}/resume", {"run_input": answer})["status"] == "ACCEPT"
 
+    def doctor(self) -> str:
+        return " ".join(self.world.command("doctor", COLUMNS="200", **self.servers).out.split())
+
     def champion(self, names: str = "") -> str | None:
         """Version number."""
         found = current(self.servers["MLFLOW_TRACKING_URI"], f"{names or self.name}-student", "champion")
@@ -132,6 +136,7 @@ class Served:
             f"a message {start!r}", lambda: next((each for each in self.told if each.startswith(start)), None)
         )
         self.told.remove(text)
+        self.heard.add(text)
         return text
 
     def states(self, run: dict) -> list[str]:
@@ -179,6 +184,7 @@ def served(tmp_path_factory, small_data: Path, servers: dict, told: tuple[str, l
 def test_an_event_starts_a_run_that_a_person_refuses(served: Served) -> None:
     """Its parameters come with the event, the question and the end are told, and nobody is champion."""
     served.start()
+    assert f"ok schedules refresh/{served.name} is waited for" in served.doctor()
     run = served.emit(tags="v1")
     waiting = served.waiting(run)
 
@@ -204,16 +210,21 @@ def test_a_person_approves(served: Served) -> None:
     assert served.ended(run)["state_name"] == "Promoted"
     assert served.states(waiting) == ["Pending", "Running", "Paused", "Running", "Promoted"]
     assert served.champion(f"{served.name}-2") == "1"
+    tags = client(served.servers["MLFLOW_TRACKING_URI"]).get_model_version(f"{served.name}-2-student", "1").tags
+    assert tags["flow_run.trigger"] == f"automation Potstill: refresh/{served.name} runs by potstill.data-version.new"
 
 
 def test_a_failure_is_told(served: Served) -> None:
-    """With its reason; so far each thing was told once, though a run inside another ends as well."""
+    """With its reason; so far each thing was told of one run, though a run inside another ends as well.
+
+    On a busy machine Prefect has been seen to send one message twice, word for word.
+    """
     served.start()
     run = served.emit(tags="nothing*")
 
     assert served.ended(run)["state_name"] == "Failed"
     assert "fits refresh.tags 'nothing*'" in served.message("Failed")
-    assert served.told == []
+    assert set(served.told) <= served.heard
 
 
 def test_nobody_answers(served: Served) -> None:
@@ -228,6 +239,23 @@ def test_nobody_answers(served: Served) -> None:
     assert served.champion(f"{served.name}-3") is None
 
 
+def test_ctrl_c_while_a_run_waits_for_a_person(served: Served) -> None:
+    """Once is enough; nobody is champion, and the same command asks again."""
+    names = f"{served.name}-5"
+    process = served.world.start_command(*World.run_as(names), "--set=gate.approval_hours=1", **served.servers)
+    assert process.stdout is not None
+    while "waiting 1 h for approval" not in process.stdout.readline():
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130, out + err
+    assert err == "potstill: stopped as you asked; what was done is kept, the same command goes on from there\n"
+    assert served.champion(names) is None
+    again = served.world.command(*World.run_as(names), "--set=gate.approval_hours=0.001", **served.servers)
+    assert "refused: nobody approved it within 0.001 h" in again.out.replace("\n", " ")
+
+
 def test_ctrl_c_ends_it_and_pauses_the_schedules(served: Served) -> None:
     """Without a word; the next one takes them up again."""
     served.start()
@@ -235,6 +263,7 @@ def test_ctrl_c_ends_it_and_pauses_the_schedules(served: Served) -> None:
 
     assert (done.code, done.err) == (0, "")
     assert served.deployment()["paused"]
+    assert f"refresh/{served.name} is paused" in served.doctor()
     served.write(crash_after_seconds=SILENT_SECONDS)
     served.start()
     assert not served.deployment()["paused"]

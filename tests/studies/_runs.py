@@ -20,8 +20,6 @@ ROOT = outermost_repository(Path(__file__).parent)
 SEEDS = range(5)
 # Nobody asks a study how long a model takes, and a large teacher takes its time.
 NO_LATENCY = ("evaluate.latency_batches=[1]", "evaluate.latency_repeats=10")
-# Read before the fixtures of all tests take such variables away: a folder of index files, named as the recipes are.
-INDEX_FILES = os.environ.get("POTSTILL_INDEX_FILES")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ def own_data(recipe: str, data: str, *overrides: str, index: str = "") -> Subjec
     """A recipe whose data its reader has put below var/, split by an index file where there is one; else skipped."""
     if not (ROOT / "var" / data).is_dir():
         pytest.skip(f"recipes/{recipe}.yaml says how to put its data into var/{data}")
-    file = Path(INDEX_FILES or "nowhere") / f"{data.replace('-', '_')}.npz"
+    file = Path(os.environ.get("POTSTILL_INDEX_FILES", "nowhere")) / f"{data.replace('-', '_')}.npz"
     split = [f"data.split={{by: index, file: {file}, test_column: split{index}}}"] if file.exists() else []
     return Subject(ROOT / "recipes" / f"{recipe}.yaml", (*split, *overrides))
 
