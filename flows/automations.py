@@ -112,12 +112,15 @@ def _read_block(name: str) -> Any:
 
 
 def crash_silent_runs(after_seconds: int) -> None:
-    """Have the server mark runs as Crashed whose heartbeats stopped for *after_seconds*: nothing else ends them."""
+    """Have the server mark runs as Crashed whose heartbeats stopped for *after_seconds*, or never began: nothing else does.
+
+    A run between Pending and Running has no heartbeat yet, and one that stays there blocks its deployment.
+    """
     wanted = AutomationCore(
         name=SILENT,
         description="Its process is gone without a word, such as after a power cut. Renewed by `potstill deploy`.",
         trigger=EventTrigger(
-            after={HEARTBEAT},
+            after={HEARTBEAT, "prefect.flow-run.Pending"},
             expect={HEARTBEAT, *(f"prefect.flow-run.{name}" for name in MAY_BE_SILENT)},
             match={"prefect.resource.id": "prefect.flow-run.*"},
             match_related={"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)},

@@ -270,13 +270,16 @@ def test_ctrl_c_ends_it_and_pauses_the_schedules(served: Served) -> None:
 
 
 def test_a_run_without_a_process_is_crashed(served: Served) -> None:
-    """As is the run inside it; people are told."""
+    """As are the run inside it, and one whose process was gone before its first heartbeat; people are told."""
     served.write(crash_after_seconds=SILENT_SECONDS)
     served.start()
+    flow = ask(f"{served.api}/flows/", {"name": "promote"})["id"]
+    unborn = ask(f"{served.api}/flow_runs/", {"flow_id": flow, "state": {"type": "PENDING"}})
     run = served.emit(tags="v1", models=f"{served.name}-4")
     waiting = served.waiting(run)
     served.end(signal.SIGKILL)
 
     assert served.ended(run)["state_name"] == "Crashed"
     assert served.ended(waiting)["state_name"] == "Crashed"
+    assert served.ended(unborn)["state_name"] == "Crashed"
     assert f"not been heard of for {SILENT_SECONDS} s" in served.message("Crashed")
