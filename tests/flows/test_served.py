@@ -247,7 +247,10 @@ def test_ctrl_c_while_a_run_waits_for_a_person(served: Served) -> None:
     while "waiting 1 h for approval" not in process.stdout.readline():
         assert process.poll() is None
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
 
     assert process.returncode == 130, out + err
     assert err == "potstill: stopped as you asked; what was done is kept, the same command goes on from there\n"
