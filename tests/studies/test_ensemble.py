@@ -16,10 +16,10 @@ def test_an_ensemble_against_each_of_its_members() -> None:
     subject = own_data("fashion_mnist", "fashion-mnist")
     weights = [subject.teacher(f"teacher.seed={seed}") for seed in SEEDS]
     members = ", ".join(f"{{kind: weights, file: {file}}}" for file in weights)
-    together = f"teacher.source={{kind: ensemble, members: [{members}]}}"
+    together = ("teacher.train={}", f"teacher.source={{kind: ensemble, members: [{members}]}}")
 
     alone = [subject.measured(f"teacher.seed={seed}", seed=seed) for seed in SEEDS]
-    all_five = [subject.measured(together, seed=seed) for seed in SEEDS]
+    all_five = [subject.measured(*together, seed=seed) for seed in SEEDS]
     found = {}
     for metric in ("accuracy", "nll", "ece"):
         single = [run["student"][metric] for run in alone]
