@@ -53,11 +53,16 @@ def digits(*overrides: str) -> Subject:
     return Subject(ROOT / "params.yaml", overrides)
 
 
+def index_file(data: str) -> Path:
+    """Where its reader may have put one, see conftest.py."""
+    return Path(os.environ.get("POTSTILL_INDEX_FILES", "nowhere")) / f"{data.replace('-', '_')}.npz"
+
+
 def own_data(recipe: str, data: str, *overrides: str, index: str = "") -> Subject:
     """A recipe whose data its reader has put below var/, split by an index file where there is one; else skipped."""
     if not (ROOT / "var" / data).is_dir():
         pytest.skip(f"recipes/{recipe}.yaml says how to put its data into var/{data}")
-    file = Path(os.environ.get("POTSTILL_INDEX_FILES", "nowhere")) / f"{data.replace('-', '_')}.npz"
+    file = index_file(data)
     split = [f"data.split={{by: index, file: {file}, test_column: split{index}}}"] if file.exists() else []
     return Subject(ROOT / "recipes" / f"{recipe}.yaml", (*split, *overrides))
 

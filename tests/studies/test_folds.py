@@ -13,7 +13,7 @@ from components.evaluation.predict import predict_logits
 from components.saved_models import load_model
 from components.soft_targets.reader import SoftTargets
 from flows.repeat import STEPS, plain
-from tests.studies._runs import INDEX_FILES, SEEDS, Subject, digits, keep, own_data
+from tests.studies._runs import SEEDS, Subject, digits, index_file, keep, own_data
 
 pytestmark = [pytest.mark.study, pytest.mark.timeout(4 * 3600)]
 FOLDS = "teacher.folds"
@@ -56,8 +56,8 @@ def test_out_of_fold_against_in_fold(name: str) -> None:
 
 def test_soft_targets_against_the_hard_labels_of_the_same_teachers(tmp_path: Path) -> None:
     """Intents of which the student sees 900 labels: for all others the whole distribution, or its largest class alone."""
-    labels = "student.labels={by: index, array: labelled}" if INDEX_FILES else "student.labels={by: count, count: 900}"
-    subject = _banking77(labels)
+    chosen = "{by: index, array: labelled}" if index_file("banking77").exists() else "{by: count, count: 900}"
+    subject = _banking77(f"student.labels={chosen}")
     said = _largest_classes(subject, tmp_path / "said.npz")
     source = f"{{kind: black_box, file: {said}, answers: labels, smoothing: 1.0e-6}}"
     one_hot = (f"teacher={{source: {source}, model: {{name: mlp}}}}", "soft_targets.min_entropy_nats=0")
