@@ -250,13 +250,16 @@ def _server(status: ServerStatus) -> Check:
 
 
 def _schedules(api: str) -> Iterator[Check]:
-    """Whether what is deployed will run: nothing says so where nobody picks it up. Silent where a key is asked for."""
-    flows = _prefect_has(api, "flows", {"name": {"any_": FLOWS}})
-    names = {each["id"]: each["name"] for each in flows}
-    deployed = [each for each in _prefect_has(api, "deployments", {}) if each["flow_id"] in names]
+    """Whether what is deployed will run: nothing says so where nobody picks it up. Silent where the server does not tell."""
+    try:
+        names = {each["id"]: each["name"] for each in _prefect_has(api, "flows", {"name": {"any_": FLOWS}})}
+        deployed = [each for each in _prefect_has(api, "deployments", {}) if each["flow_id"] in names]
+        automations = _prefect_has(api, "automations", {"name": {"any_": [SILENT]}})
+    except (OSError, ValueError):
+        return
     for each in deployed:
         yield _deployment(f"{names[each['flow_id']]}/{each['name']}", each)
-    if deployed and not any(each["enabled"] for each in _prefect_has(api, "automations", {"name": {"any_": [SILENT]}})):
+    if deployed and not any(each["enabled"] for each in automations):
         text = "the automation is gone by which a run that falls silent is marked Crashed: it would stay Running"
         yield Check("schedules", "warn", text, "potstill deploy makes it again")
 
@@ -270,16 +273,13 @@ def _deployment(name: str, found: Mapping[str, Any]) -> Check:
 
 
 def _prefect_has(api: str, what: str, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Without Prefect's client, which takes a second to import. Empty where the server does not tell."""
+    """Without Prefect's client, which takes a second to import. OSError or ValueError where the server does not tell."""
     import urllib.request
 
     asked = json.dumps({what: wanted} if wanted else {}).encode()
     request = urllib.request.Request(f"{api}/{what}/filter", asked, {"Content-Type": "application/json"})  # noqa: S310 http or https
-    try:
-        with urllib.request.urlopen(request, timeout=1) as response:  # noqa: S310
-            found: list[dict[str, Any]] = json.load(response)
-    except (OSError, ValueError):
-        return []
+    with urllib.request.urlopen(request, timeout=1) as response:  # noqa: S310
+        found: list[dict[str, Any]] = json.load(response)
     return found
 
 

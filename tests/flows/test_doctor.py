@@ -1,11 +1,14 @@
 """What `potstill doctor` notices."""
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -174,3 +177,33 @@ def test_a_failure_is_the_exit_code_and_the_last_line(capsys: pytest.CaptureFixt
     assert "1 of 2 checks failed" in out
     assert "[red]odd[/red]" in out
     assert "do this" in out
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_server_that_keeps_its_automations_to_itself_is_not_taken_for_one_without(tells: bool):
+    """Where it says that there are none, it is a warning."""
+
+    class Prefect(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            what = self.path.split("/")[-2]
+            found = {
+                "flows": [{"id": "1", "name": "refresh"}],
+                "deployments": [
+                    {"flow_id": "1", "name": "nightly", "paused": False, "status": "READY", "work_pool_name": None}
+                ],
+            }
+            self.send_response(200 if tells or what in found else 503)
+            self.end_headers()
+            self.wfile.write(json.dumps(found.get(what, [])).encode())
+
+        def log_message(self, *_: object) -> None:
+            return None
+
+    with HTTPServer(("127.0.0.1", 0), Prefect) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        found = list(doctor._schedules(f"http://127.0.0.1:{server.server_port}"))
+        server.shutdown()
+
+    assert [(check.level, check.text.partition(" ")[0]) for check in found] == (
+        [("ok", "refresh/nightly"), ("warn", "the")] if tells else []
+    )
